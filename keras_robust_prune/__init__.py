@@ -1,0 +1,1 @@
+"""Structured, robustness-aware pruning of trained Keras networks, without their training data."""

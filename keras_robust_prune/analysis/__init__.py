@@ -1,0 +1,1 @@
+"""What a change would do: bounds, saliency, energy, statistics, certificates."""

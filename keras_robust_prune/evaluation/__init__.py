@@ -1,0 +1,1 @@
+"""What was kept: accuracy, robustness against attacks, agreement."""

@@ -1,0 +1,1 @@
+"""Which change to make: schedules and strategies, one step at a time."""
