@@ -1,0 +1,257 @@
+"""What a network is here: layers with NumPy weights, and the calls that join them.
+
+A `Graph` is neutral between tf_keras and Keras 3 and never changes: every edit gives a new one. A `Layer` is a set of
+weights with a configuration; a `Node` is one call of a layer. A shared layer is one `Layer` with several `Node`s; nested
+models are flattened by `reading`, so a graph has no levels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ref:
+    """One tensor: output number `output` of the node `node`."""
+
+    node: str
+    output: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer's type, configuration and weights, without its calls.
+
+    Attributes:
+        name: unique in the graph.
+        kind: the Keras class name, e.g. `"Conv2D"`; `"InputLayer"` for inputs.
+        config: what the layer's `get_config()` returned.
+        weights: arrays by name, in the order of the layer's `weights`.
+        origin: the class or operation that `reading` builds the layer from.
+        trainable: whether training may change it.
+    """
+
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    origin: Any = None
+    trainable: bool = True
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers its weights hold."""
+        return sum(int(value.size) for value in self.weights.values())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One call of a layer.
+
+    Attributes:
+        name: unique in the graph; the layer's name for its first call.
+        layer: the name of the layer called.
+        args: positional arguments, with a `Ref` wherever a tensor stands.
+        kwargs: keyword arguments, likewise.
+        inputs: those tensors, in order of appearance.
+        shapes: the outputs' shapes without the batch axis.
+    """
+
+    name: str
+    layer: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    inputs: tuple[Ref, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+
+    @property
+    def ref(self) -> Ref:
+        """Its first output."""
+        return Ref(self.name)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: layers, their calls in topological order, and the ends.
+
+    Attributes:
+        layers: by name.
+        nodes: every node stands after those it reads.
+        inputs: the model's inputs, in order.
+        outputs: the model's outputs, in order.
+        keras: `"tf_keras"` or `"keras"`: where it came from and is rebuilt to.
+        name: the model's name.
+        sequential: whether the model was a `Sequential`.
+        input_structure: how the model takes its inputs: nested, with `Ref` leaves.
+        output_structure: likewise for its outputs.
+    """
+
+    layers: Mapping[str, Layer]
+    nodes: tuple[Node, ...]
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Ref, ...]
+    keras: str = "tf_keras"
+    name: str = "model"
+    sequential: bool = False
+    input_structure: Any = None
+    output_structure: Any = None
+
+    @cached_property
+    def node(self) -> Mapping[str, Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def calls(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes of each layer, by layer name."""
+        found: dict[str, list[Node]] = {name: [] for name in self.layers}
+        for node in self.nodes:
+            found[node.layer].append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @cached_property
+    def readers(self) -> Mapping[Ref, tuple[Node, ...]]:
+        """The nodes that read each tensor."""
+        found: dict[Ref, list[Node]] = {}
+        for node in self.nodes:
+            for ref in dict.fromkeys(node.inputs):
+                found.setdefault(ref, []).append(node)
+        return {ref: tuple(nodes) for ref, nodes in found.items()}
+
+    def layer_of(self, node: Node | Ref) -> Layer:
+        """The layer that a node, or the node of a tensor, calls."""
+        return self.layers[(self.node[node.node] if isinstance(node, Ref) else node).layer]
+
+    def shape(self, ref: Ref) -> Shape:
+        """Shape of a tensor without the batch axis."""
+        return self.node[ref.node].shapes[ref.output]
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers all weights hold."""
+        return sum(layer.num_params for layer in self.layers.values())
+
+    def with_layers(self, changed: Iterable[Layer]) -> Graph:
+        """The same graph with some layers exchanged, by name."""
+        return dataclasses.replace(
+            self, layers={**self.layers, **{layer.name: layer for layer in changed}}
+        )
+
+    def with_weights(self, changed: Mapping[tuple[str, str], np.ndarray]) -> Graph:
+        """The same graph with weights exchanged, keyed by `(layer name, weight name)`."""
+        by_layer: dict[str, dict[str, np.ndarray]] = {}
+        for (layer, weight), value in changed.items():
+            by_layer.setdefault(layer, {})[weight] = value
+        return self.with_layers(
+            dataclasses.replace(
+                self.layers[name], weights={**self.layers[name].weights, **weights}
+            )
+            for name, weights in by_layer.items()
+        )
+
+    def ending_at(self, outputs: Iterable[Ref]) -> Graph:
+        """The part of the graph that the given tensors need, with them as outputs.
+
+        All inputs stay, so that it is called like the whole.
+        """
+        outputs = tuple(outputs)
+        needed = {ref.node for ref in outputs} | {ref.node for ref in self.inputs}
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed.update(ref.node for ref in node.inputs)
+        nodes = tuple(node for node in self.nodes if node.name in needed)
+        used = {node.layer for node in nodes}
+        return dataclasses.replace(
+            self,
+            layers={name: layer for name, layer in self.layers.items() if name in used},
+            nodes=nodes,
+            outputs=outputs,
+            output_structure=None,
+            sequential=False,
+        )
+
+
+def map_refs(function: Callable[[Ref], Any], structure: Any) -> Any:
+    """The same nest of tuples, lists and dicts with `function` applied to every `Ref`."""
+    if isinstance(structure, Ref):
+        return function(structure)
+    if isinstance(structure, Mapping):
+        return {key: map_refs(function, value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        items = [map_refs(function, value) for value in structure]
+        if hasattr(structure, "_fields"):
+            return type(structure)(*items)
+        return tuple(items) if isinstance(structure, tuple) else items
+    return structure
+
+
+def refs_in(structure: Any) -> tuple[Ref, ...]:
+    """Every `Ref` of a nest, in order of appearance."""
+    found: list[Ref] = []
+    map_refs(found.append, structure)
+    return tuple(found)
+
+
+def split_activations(graph: Graph) -> Graph:
+    """The same function with every activation argument as a layer of its own.
+
+    `Dense(8, activation="relu")` becomes a linear `Dense` and an `Activation`. The linear layer and its node keep their
+    names, so weights carry over by name; the node of the activation is called `<name>__activation`.
+    """
+    layers: dict[str, Layer] = {}
+    nodes: list[Node] = []
+    moved: dict[Ref, Ref] = {}
+
+    def follow(ref: Ref) -> Ref:
+        return moved.get(ref, ref)
+
+    for node in graph.nodes:
+        layer = graph.layers[node.layer]
+        node = dataclasses.replace(
+            node,
+            args=map_refs(follow, node.args),
+            kwargs=map_refs(follow, node.kwargs),
+            inputs=tuple(follow(ref) for ref in node.inputs),
+        )
+        nodes.append(node)
+        activation = activation_argument(layer)
+        if activation is None:
+            layers[layer.name] = layer
+            continue
+        layers[layer.name] = dataclasses.replace(
+            layer, config={**layer.config, "activation": "linear"}
+        )
+        name = f"{node.name}__activation"
+        layers[name] = Layer(name, "Activation", {"name": name, "activation": activation})
+        nodes.append(Node(name, name, (node.ref,), {}, (node.ref,), node.shapes))
+        moved[node.ref] = Ref(name)
+    return dataclasses.replace(
+        graph,
+        layers=layers,
+        nodes=tuple(nodes),
+        outputs=tuple(follow(ref) for ref in graph.outputs),
+        output_structure=map_refs(follow, graph.output_structure),
+        sequential=False,
+    )
+
+
+HAVE_ACTIVATION_ARGUMENT = frozenset(
+    ["Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D"]
+    + ["SeparableConv1D", "SeparableConv2D"]
+    + ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"]
+)
+
+
+def activation_argument(layer: Layer) -> Any:
+    """The activation that a layer applies after its linear part; None if it applies none."""
+    if layer.kind not in HAVE_ACTIVATION_ARGUMENT:
+        return None
+    activation = layer.config.get("activation")
+    return None if activation in (None, "linear") else activation
