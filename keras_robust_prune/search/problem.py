@@ -1,8 +1,9 @@
 """What a pruning method is asked, and what it answers at every step.
 
-A method is an object with a `name` and `steps(problem)`, which yields one `PruningState` per pruning step. Problems and
-states are values. What a method draws at a step depends on the problem's seed and the step's number alone, so a run
-that starts from a stored state ends like the run that was interrupted.
+A method is an object with a `name` and `steps(problem)`, which yields one `PruningState` per
+pruning step. Problems and states are values. What a method draws at a step depends on the problem's
+seed and the step's number alone, so a run that starts from a stored state ends like the run that
+was interrupted.
 """
 
 from __future__ import annotations
@@ -46,13 +47,14 @@ class Problem:
         graph: the dense network.
         sites: what can be removed from it.
         target: fraction to remove, in [0, 1).
-        measure: what the fraction counts: `"units"` of every site, `"params"` or `"macs"` of the network.
+        measure: what the fraction counts: `"units"` of every site, `"params"` or `"macs"` of the
+            network.
         step: fraction removed by one step; None leaves it to the method.
         schedule: a schedule to follow instead of `target` and `step`.
-        input_range: the valid inputs, `(lower, upper)`: numbers or arrays of one input's shape; for several inputs a
-            mapping from their names to such pairs.
-        calibration: inputs to measure on: None lets the method make them from the network, `"weights"` forbids any, an
-            array holds real ones.
+        input_range: the valid inputs, `(lower, upper)`: numbers or arrays of one input's shape; for
+            several inputs a mapping from their names to such pairs.
+        calibration: inputs to measure on: None lets the method make them from the network,
+            `"weights"` forbids any, an array holds real ones.
         round_to: widths that remain become multiples of it.
         seed: of everything that is drawn.
         start: the state to go on from; None begins with the dense network.
@@ -113,7 +115,8 @@ class Method(Protocol):
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per pruning step, from the one after `problem.first_state()` to the target.
 
-        The graph of a state has the dense network's shape; the plan of a state begins with the plan of the one before.
+        The graph of a state has the dense network's shape; the plan of a state begins with the plan
+        of the one before.
         """
 
 

@@ -40,8 +40,9 @@ def check_fraction(name: str, value: float) -> float:
 class EqualSteps:
     """Removes the same fraction at every step until the target is reached.
 
-    Called with a pruning step, 0 for the first, it returns `(should_prune, fraction)`, where the fraction counts
-    everything removed up to and including that step. The last step may be shorter than the others.
+    Called with a pruning step, 0 for the first, it returns `(should_prune, fraction)`, where the
+    fraction counts everything removed up to and including that step. The last step may be shorter
+    than the others.
 
     Attributes:
         target: fraction removed in the end, in [0, 1).
@@ -80,9 +81,10 @@ class EqualSteps:
 def fractions(schedule: Schedule) -> tuple[float, ...]:
     """The fraction removed after each pruning step of a schedule, strictly rising.
 
-    Of a `tfmot` schedule the steps between its `begin_step` and `end_step` are asked, at its `frequency`, or the first
-    one only if it has no end (`end_step=-1`); its training steps thus become pruning steps. Steps at which it does not
-    prune, or asks for no more than before, are left out.
+    Of a `tfmot` schedule the steps between its `begin_step` and `end_step` are asked, at its
+    `frequency`, or the first one only if it has no end (`end_step=-1`); its training steps thus
+    become pruning steps. Steps at which it does not prune, or asks for no more than before, are
+    left out.
 
     Args:
         schedule: `schedule(step) -> (should_prune, fraction)`.
@@ -143,6 +145,7 @@ def falling_temperature(progress: float) -> float:
         (1.0001, 0.0001)
 
     Reference:
-        [Meng et al., 2023](https://arxiv.org/abs/2204.00783) mean this; their program starts at 0.0001 and rises.
+        [Meng et al., 2023](https://arxiv.org/abs/2204.00783) mean this; their program starts at
+        0.0001 and rises.
     """
     return 1.0001 - min(max(progress, 0.0), 1.0)
