@@ -1,0 +1,151 @@
+"""The order of the rooms, the one door to TensorFlow, the size of files and functions, and the BUILD file."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAME = "keras_robust_prune"
+PACKAGE = ROOT / NAME
+# A room imports only from rooms before it. The menu, the package itself, stands above all.
+ORDER = ("intervals", "network", "analysis", "surgery", "search", "evaluation")
+ORDER += ("training", "delivery", "demo", "cli", NAME)
+DOOR = f"{NAME}.network.kerases"
+BEHIND_THE_DOOR = {
+    "tensorflow",
+    "tf_keras",
+    "keras",
+    "tensorflow_model_optimization",
+    "ai_edge_litert",
+}
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+ALL_SOURCES = SOURCES + sorted((ROOT / "tests").rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """`keras_robust_prune/network/graph.py` is `keras_robust_prune.network.graph`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in SOURCES}
+
+
+def imports_in(tree: ast.AST) -> Iterator[str]:
+    """Every module that a source names in an import, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else node.module
+
+
+def imports_of(path: Path) -> set[str]:
+    return set(imports_in(ast.parse(path.read_text())))
+
+
+def room_of(module: str) -> str:
+    """The room of a module of the package; the package's own name for the menu."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else NAME
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_imports_run_one_way(path: Path) -> None:
+    here = ORDER.index(room_of(module_name(path)))
+    for imported in imports_of(path):
+        if imported.split(".")[0] == NAME:
+            there = ORDER.index(room_of(imported))
+            assert there <= here, f"{module_name(path)} imports {imported}, a room to its right"
+            assert imported != NAME, f"{module_name(path)} imports the menu"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Whatever imports only for the type checker does not count."""
+    edges = {}
+    for name, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = []
+        edges[name] = {found for found in imports_in(tree) if found in MODULES} - {NAME}
+    graphlib.TopologicalSorter(edges).prepare()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_tensorflow_comes_through_one_door(path: Path) -> None:
+    if module_name(path) == DOOR:
+        return
+    families = {imported.split(".")[0] for imported in imports_of(path)}
+    assert not families & BEHIND_THE_DOOR, f"only {DOOR} imports these"
+    for node in ast.walk(ast.parse(path.read_text())):
+        named = isinstance(node, ast.Attribute) and node.attr == "keras"
+        assert not (named and ast.unparse(node) in {"tf.keras", "tensorflow.keras"}), node.lineno
+
+
+@pytest.mark.parametrize("path", ALL_SOURCES, ids=ids)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    """A function's docstring does not count towards its length."""
+    source = path.read_text()
+    assert source.count("\n") <= LONGEST_FILE, "can it be two things?"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            docstring = node.body[0] if ast.get_docstring(node) is not None else None
+            if docstring is not None and docstring.end_lineno is not None:
+                length -= docstring.end_lineno - docstring.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name}, line {node.lineno}, has {length} lines"
+
+
+def build_targets() -> dict[str, set[str]]:
+    """The `deps` of every `py_library` of the BUILD file, by target name."""
+    targets = {}
+    for node in ast.parse((ROOT / "BUILD").read_text()).body:
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "py_library":
+            given = {keyword.arg: keyword.value for keyword in call.keywords}
+            deps = ast.literal_eval(given.get("deps", ast.List([])))
+            targets[ast.literal_eval(given["name"])] = set(deps)
+    return targets
+
+
+def bazel_label(module: str) -> str | None:
+    """The label that an imported module stands for; None for the standard library."""
+    top = module.split(".")[0]
+    if top == NAME:
+        return f":{room_of(module)}"
+    if top in sys.stdlib_module_names:
+        return None
+    return f"@pypi//{'absl_py' if top == 'absl' else 'scikit_learn' if top == 'sklearn' else top}"
+
+
+def test_build_deps_equal_the_imports() -> None:
+    expected: dict[str, set[str]] = {}
+    for path in SOURCES:
+        room = room_of(module_name(path))
+        labels = {bazel_label(imported) for imported in imports_of(path)}
+        expected.setdefault(room, set()).update(label for label in labels if label)
+        if module_name(path) == DOOR:
+            named = set(re.findall(r'"(\w+)', path.read_text())) & BEHIND_THE_DOOR
+            expected[room].update(f"@pypi//{family}" for family in named)
+    for room, labels in expected.items():
+        labels.discard(f":{room}")
+    assert build_targets() == expected
