@@ -1,0 +1,133 @@
+"""Follow every unit through the network: which entries of which weights must go together.
+
+Each tensor carries `Labels`: one axis and, for every index along it, the number of the element that lives there. A rule
+says how labels pass through a layer and which weight axes they index. Where two elements must share a fate (the two
+sides of an Add, the filters of one group), they are united; where one cannot be removed, it is frozen with a reason.
+Nothing is decided while tracing: edges and reasons are collected, `sites` reads them off at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+PRODUCES, CARRIES, CONSUMES = "produces", "carries", "consumes"
+
+
+class Labels(NamedTuple):
+    """Element numbers along one axis of a tensor.
+
+    Attributes:
+        axis: which axis, counted without the batch axis, >= 0.
+        ids: element numbers, `(length of that axis,)`.
+    """
+
+    axis: int
+    ids: np.ndarray
+
+
+@dataclasses.dataclass
+class Use:
+    """One axis of one weight (or of a shape in the configuration) that labels index."""
+
+    layer: str
+    weight: str
+    axis: int
+    role: str
+    ids: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Freeze:
+    """Elements that must stay, why (`code`), because of whom (`layer`), and in words."""
+
+    ids: np.ndarray
+    code: str
+    layer: str
+    reason: str
+
+
+class Tracing:
+    """What is collected while labels pass through a graph."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.uses: dict[tuple[str, str, int], Use] = {}
+        self.edges: list[tuple[np.ndarray, np.ndarray]] = []
+        self.freezes: list[Freeze] = []
+        self._fresh: dict[tuple[str, str], np.ndarray] = {}
+
+    def fresh(self, layer: str, length: int, tag: str = "units") -> np.ndarray:
+        """New elements for the units of a layer; a shared layer gets the same ones at every call."""
+        key = (layer, tag)
+        if key not in self._fresh:
+            self._fresh[key] = np.arange(self.count, self.count + length)
+            self.count += length
+        return self._fresh[key]
+
+    def unite(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Element by element, both must share a fate. Shapes broadcast."""
+        first, second = np.broadcast_arrays(first, second)
+        if first.size:
+            self.edges.append((first.ravel(), second.ravel()))
+
+    def freeze(self, ids: np.ndarray, code: str, layer: str, reason: str) -> None:
+        """These elements stay."""
+        if np.size(ids):
+            self.freezes.append(Freeze(np.ravel(ids), code, layer, reason))
+
+    def use(self, layer: str, weight: str, axis: int, role: str, ids: np.ndarray) -> None:
+        """Entry k along `axis` of `weight` belongs to element `ids[k]`."""
+        key = (layer, weight, axis)
+        known = self.uses.get(key)
+        if known is None:
+            self.uses[key] = Use(layer, weight, axis, role, np.asarray(ids))
+        else:  # a shared layer: what meets at its weights shares a fate
+            self.unite(known.ids, ids)
+
+    def classes(self) -> np.ndarray:
+        """For every element the smallest element that it shares its fate with, `(count,)`.
+
+        Connected components by propagating minima along edges, with pointer jumping.
+        """
+        root = np.arange(self.count)
+        if not self.edges:
+            return root
+        first = np.concatenate([a for a, _ in self.edges])
+        second = np.concatenate([b for _, b in self.edges])
+        while True:
+            least = np.minimum(root[first], root[second])
+            if np.array_equal(least, root[first]) and np.array_equal(least, root[second]):
+                return root
+            for ends in (root[first], root[second], first, second):
+                np.minimum.at(root, ends, least)
+            root = root[root]
+
+
+def relabel(labels: Labels, before: Sequence[int], after: np.ndarray) -> Labels | None:
+    """Labels after a move of a tensor's entries.
+
+    Args:
+        labels: of the tensor before the move.
+        before: its shape without the batch axis.
+        after: for every entry of the moved tensor the flat position it had before.
+
+    Returns:
+        The labels after it, or None if no single axis tells the elements apart.
+
+    Example:
+        >>> order = np.arange(6).reshape(3, 2).T
+        >>> relabel(Labels(1, np.array([7, 8])), (3, 2), order)
+        Labels(axis=0, ids=array([7, 8]))
+    """
+    lengths = [1] * len(before)
+    lengths[labels.axis] = -1
+    full = np.broadcast_to(labels.ids.reshape(lengths), before).ravel()[after]
+    for axis in reversed(range(full.ndim)):
+        lines = np.moveaxis(full, axis, -1).reshape(-1, full.shape[axis])
+        if (lines == lines[0]).all():
+            return Labels(axis, lines[0].copy())
+    return None
