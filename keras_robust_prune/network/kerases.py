@@ -1,0 +1,129 @@
+"""The one door to TensorFlow, both Kerases, tfmot and LiteRT.
+
+Nothing is imported before it is asked for. `import tf_keras` is Keras 2, `import keras` is Keras 3; which of them a name
+inside TensorFlow means depends on the environment, so no such name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+NAMES = ("tf_keras", "keras")
+
+
+class ModelError(ValueError):
+    """A model cannot be read, built, loaded or saved; every reason is in it.
+
+    Attributes:
+        problems: one sentence for each problem.
+
+    Example:
+        >>> print(ModelError("'m' cannot be read", ["It holds no layer.", "It is not built."]))
+        'm' cannot be read, 2 problems:
+        - It holds no layer.
+        - It is not built.
+    """
+
+    def __init__(self, subject: str, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            text = f"{subject}: {self.problems[0]}"
+        else:
+            lines = "".join(f"\n- {problem}" for problem in self.problems)
+            text = f"{subject}, {len(self.problems)} problems:{lines}"
+        super().__init__(text)
+
+
+def tensorflow() -> Any:
+    """The module `tensorflow`."""
+    return importlib.import_module("tensorflow")
+
+
+def tf_keras() -> Any:
+    """The module `tf_keras`, which is Keras 2."""
+    return importlib.import_module("tf_keras")
+
+
+def keras() -> Any:
+    """The module `keras`, which is Keras 3, on TensorFlow.
+
+    Raises:
+        ModelError: Keras 3 runs on another backend.
+    """
+    tensorflow()
+    found = importlib.import_module("keras")
+    if found.backend.backend() != "tensorflow":
+        raise ModelError(
+            "Keras 3 cannot be used",
+            [
+                f"its backend is '{found.backend.backend()}', and only 'tensorflow' is supported. "
+                "Start Python with KERAS_BACKEND=tensorflow, or set it before keras is imported."
+            ],
+        )
+    return found
+
+
+def tfmot() -> Any:
+    """The module `tensorflow_model_optimization`.
+
+    On import it sets an environment variable by which TensorFlow chooses its Keras. TensorFlow is made to choose before
+    that, and the variable is put back, so the import changes nothing for anybody else.
+    """
+    _ = tensorflow().keras.Model
+    before = os.environ.get("TF_USE_LEGACY_KERAS")
+    try:
+        return importlib.import_module("tensorflow_model_optimization")
+    finally:
+        if before is None:
+            os.environ.pop("TF_USE_LEGACY_KERAS", None)
+        else:
+            os.environ["TF_USE_LEGACY_KERAS"] = before
+
+
+def module(name: str) -> Any:
+    """The Keras of that name: `"tf_keras"` or `"keras"`."""
+    if name not in NAMES:
+        raise ValueError(f"'{name}' is no Keras; expected one of {', '.join(NAMES)}.")
+    return tf_keras() if name == "tf_keras" else keras()
+
+
+def keras_name(model: Any) -> str:
+    """Which Keras a model or layer belongs to: `"tf_keras"` or `"keras"`.
+
+    Raises:
+        ModelError: to neither of them.
+    """
+    kind = model if isinstance(model, type) else type(model)
+    for base in kind.__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in NAMES:
+            return root
+    raise ModelError(
+        f"An object of type {kind.__module__}.{kind.__qualname__} is no Keras model",
+        ["expected a tf_keras or Keras 3 model, or the path of one."],
+    )
+
+
+def model_class(layer: Any) -> Any:
+    """The class `Model` of the Keras that a model or layer belongs to."""
+    return module(keras_name(layer)).Model
+
+
+def interpreter(model: str | Path | bytes, num_threads: int = 1) -> Any:
+    """A `.tflite` interpreter: LiteRT's when it is installed, else TensorFlow's.
+
+    Args:
+        model: path or content of a `.tflite` file.
+        num_threads: how many threads it computes with.
+    """
+    try:
+        maker = importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        maker = tensorflow().lite.Interpreter
+    if isinstance(model, bytes):
+        return maker(model_content=model, num_threads=num_threads)
+    return maker(model_path=str(model), num_threads=num_threads)
