@@ -125,7 +125,8 @@ def register_rule(kind: str | type, rule: Rule) -> None:
 
 def rule_for(layer: Layer) -> Rule:
     """The rule of a layer's type; one that lets nothing pass if there is none."""
-    return _RULES.get(layer.kind, _NO_RULE)
+    family = layer.kind.split(".")[0] + ".*"  # operations of Keras 3 are of kind "ops.<Class>"
+    return _RULES.get(layer.kind) or _RULES.get(family, _NO_RULE)
 
 
 def last_axis(graph: Graph, node: Node, labels: Labels, index: int = 0) -> np.ndarray:

@@ -118,4 +118,4 @@ def operator_name(graph: Graph, node: Node) -> str:
     return snake.strip("_")
 
 
-RULES: dict[str, Rule] = {"TFOpLambda": Operator()}
+RULES: dict[str, Rule] = {"TFOpLambda": Operator(), "ops.*": Operator()}
