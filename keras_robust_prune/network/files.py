@@ -18,7 +18,8 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> A
     """Loads a Keras model with the Keras that wrote it, not compiled.
 
     Args:
-        path: SavedModel directory written by tf_keras' `model.save`, or a `.keras`, `.h5` or `.hdf5` file of either Keras.
+        path: SavedModel directory written by tf_keras' `model.save`, or a `.keras`, `.h5` or `.hdf5` file of either
+            Keras.
         custom_objects: the user's own classes and functions by name.
 
     Returns:
@@ -48,6 +49,15 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> A
                 "(safe_mode=False) and passed as a model."
             ],
         ) from error
+
+
+def written_by(path: str | Path) -> str:
+    """Which Keras wrote a model: `"tf_keras"` or `"keras"`.
+
+    Raises:
+        ModelError: the path holds no model with layers.
+    """
+    return _written_by(Path(path), f"'{path}' cannot be loaded")[0]
 
 
 def _written_by(path: Path, subject: str) -> tuple[str, bytes]:

@@ -1,7 +1,7 @@
 """The one door to TensorFlow, both Kerases, tfmot and LiteRT.
 
-Nothing is imported before it is asked for. `import tf_keras` is Keras 2, `import keras` is Keras 3; which of them a name
-inside TensorFlow means depends on the environment, so no such name is used.
+Nothing is imported before it is asked for. `import tf_keras` is Keras 2, `import keras` is Keras 3; which of them a
+name inside TensorFlow means depends on the environment, so no such name is used.
 """
 
 from __future__ import annotations

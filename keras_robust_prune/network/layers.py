@@ -102,7 +102,7 @@ def read_weights(layer: Any) -> dict[str, np.ndarray]:
     """Copies of a layer's weights by name; they cannot be written to."""
     found = {}
     for name, weight in zip(weight_names(layer), getattr(layer, "weights", ()), strict=True):
-        value = np.array(weight)
+        value = np.array(weight.numpy())
         value.setflags(write=False)
         found[name] = value
     return found

@@ -2,8 +2,9 @@
 
 Nested models are flattened into one level; a layer stays one `Layer` however often and wherever it is called.
 
-Kinds are Keras class names. An operation of Keras 3 (`x * 2`, `keras.ops.relu(x)`) has the kind `"ops.<Class>"`, because
-some carry the name of a layer and mean something else; in tf_keras it is a `TFOpLambda` whose config names the function.
+Kinds are Keras class names. An operation of Keras 3 (`x * 2`, `keras.ops.relu(x)`) has the kind `"ops.<Class>"`,
+because some carry the name of a layer and mean something else; in tf_keras it is a `TFOpLambda` whose config names the
+function.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
     Pruning wrappers, of this package and of tfmot, are taken off. The model is not changed, and its weights are copied.
 
     Args:
-        model: a Sequential or functional model of tf_keras or Keras 3, or the path of one: SavedModel directory, `.keras`,
-            `.h5`.
+        model: a Sequential or functional model of tf_keras or Keras 3, or the path of one: SavedModel directory,
+            `.keras`, `.h5`.
         custom_objects: classes and functions by name, for a file that mentions the user's own.
 
     Returns:
@@ -44,7 +45,9 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
 
     Example:
         >>> import tf_keras
-        >>> graph = read(tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")]))
+        >>> graph = read(
+        ...     tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")])
+        ... )
         >>> graph.layers["a"].weights["kernel"].shape
         (4, 3)
     """
@@ -73,7 +76,7 @@ def read_masks(model: Any) -> dict[str, np.ndarray]:
     walk = _walk(model)
     names = walk.layer_names()
     return {
-        names[layer_id]: np.array(wrapper.mask)
+        names[layer_id]: np.array(wrapper.mask.numpy())
         for layer_id, wrapper in walk.wrappers.items()
         if hasattr(wrapper, "mask")
     }
@@ -114,8 +117,8 @@ def _problems(layer: Layer) -> list[str]:
     for name, value in layer.weights.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
             found.append(
-                f"weight '{name}' of layer '{layer.name}' ({layer.kind}) holds NaN or infinity. Train it again, or load "
-                "an earlier checkpoint."
+                f"weight '{name}' of layer '{layer.name}' ({layer.kind}) holds NaN or infinity. Train it again, or "
+                "load an earlier checkpoint."
             )
     return found
 

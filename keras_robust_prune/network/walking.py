@@ -1,7 +1,8 @@
 """Follows the calls that made a Keras model's outputs back to its inputs, through nested models.
 
-Keras leaves on every symbolic tensor which call of which layer made it. From that a `Walk` lists the calls in topological
-order. A call of a nested model is replaced by the calls inside it, and a pruning wrapper by the layer it wraps.
+Keras leaves on every symbolic tensor which call of which layer made it. From that a `Walk` lists the calls in
+topological order. A call of a nested model is replaced by the calls inside it, and a pruning wrapper by the layer it
+wraps.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def _structures(model: Any) -> tuple[Any, Any]:
 
 
 def _map_tensors(function: Callable[[Any], Any], structure: Any) -> Any:
-    """The same nest of tuples, lists and dicts with `function` applied to symbolic tensors; constants become NumPy's."""
+    """The same nest of tuples, lists and dicts with `function` applied to symbolic tensors; constants become arrays."""
     if hasattr(structure, "_keras_history"):
         return function(structure)
     if isinstance(structure, Mapping):
@@ -268,7 +269,11 @@ def _pairs(start: Any, argument: Any) -> Iterator[tuple[Any, Any]]:
             argument = argument[0]
         yield start, argument
     elif isinstance(start, Mapping):
-        parts = argument if isinstance(argument, Mapping) else dict(zip(sorted(start), argument))
+        parts = (
+            argument
+            if isinstance(argument, Mapping)
+            else dict(zip(sorted(start), argument, strict=True))
+        )
         for key, part in start.items():
             yield from _pairs(part, parts[key])
     else:
@@ -300,12 +305,22 @@ def _can_flatten(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 def _kwargs_for(
     layer: Any, outer: Any, kwargs: dict[str, Any], training: bool | None
 ) -> dict[str, Any]:
-    """Keyword arguments for a layer: the nested model's `training` added, a wrapper's own left out."""
-    if layer is outer and training is None:
-        return kwargs
+    """Keyword arguments for a layer inside a nested model that is called with `training`.
+
+    In tf_keras a layer's own `training` wins over the model's; in Keras 3 the model's wins, and defaults are written
+    into the call. Those are left out, and so are arguments that only a pruning wrapper knows.
+    """
     known = inspect.signature(layer.call).parameters
     if layer is not outer and all(value.kind != value.VAR_KEYWORD for value in known.values()):
         kwargs = {key: value for key, value in kwargs.items() if key in known}
-    if training is not None and "training" in known and kwargs.get("training") is None:
+    is_keras_3 = kerases.keras_name(layer) == "keras"
+    given = kwargs.get("training") is not None and not is_keras_3
+    if training is not None and "training" in known and not given:
         kwargs = {**kwargs, "training": training}
-    return kwargs
+    if not is_keras_3:
+        return kwargs
+    return {
+        key: value
+        for key, value in kwargs.items()
+        if not (key in ("training", "mask") and key in known and value is known[key].default)
+    }
