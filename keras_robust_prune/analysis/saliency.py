@@ -162,8 +162,8 @@ def disjoint_pairs(distances: np.ndarray, norms: np.ndarray, alive: np.ndarray) 
     """Pairs of units in ascending saliency, no unit twice: the greedy walk over all pairs.
 
     Of two units the one with the smaller outgoing norm is dropped. A pair costs its distance times
-    that norm; ties go to the smaller norm, then to the smaller index. Only as much is computed as
-    is asked for.
+    that norm; ties go to the smaller norm, then to the smaller distance, then to the smaller index.
+    Only as much is computed as is asked for.
 
     Args:
         distances: symmetric, `(num_units, num_units)`.
@@ -178,6 +178,8 @@ def disjoint_pairs(distances: np.ndarray, norms: np.ndarray, alive: np.ndarray) 
         >>> list(disjoint_pairs(distances, np.array([3.0, 2.0, 1.0]), np.arange(3)))
         [Pair(drop=2, keep=1, saliency=2.0)]
     """
+    if len(alive) < 2:
+        return
     order = alive[np.argsort(norms[alive], kind="stable")]
     ranked = distances[np.ix_(order, order)]
     ranked[np.tril_indices(len(order))] = np.inf

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.sites import Site, Sites
+from keras_robust_prune.network.sites import Sites
 from keras_robust_prune.search import schedules
 from keras_robust_prune.surgery.plan import Plan
 
@@ -99,7 +99,7 @@ class Problem:
 
     def first_state(self) -> PruningState:
         """The state to begin with: `start`, or the dense network and an empty plan."""
-        return self.start or PruningState(0, self.graph, Plan(()))
+        return self.start or PruningState(0, self.graph, Plan.empty(self.sites))
 
     def generator(self, step: int) -> np.random.Generator:
         """The source of everything drawn at a step."""
@@ -118,10 +118,3 @@ class Method(Protocol):
         The graph of a state has the dense network's shape; the plan of a state begins with the plan
         of the one before.
         """
-
-
-def kept_units(site: Site, plan: Plan) -> np.ndarray:
-    """The units of a site that a plan leaves, ascending, `(num_kept,)` integers."""
-    mask = np.ones(site.num_units, bool)
-    mask[[removal.drop for removal in plan.removals if removal.site == site.name]] = False
-    return np.flatnonzero(mask)
