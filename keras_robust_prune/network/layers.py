@@ -183,8 +183,9 @@ def _class_origin(layer: Any) -> Any:
     for part in inner:
         if _is_foreign(type(part)):
             own[type(part).__name__] = type(part)
-        if any(_is_foreign(getattr(part, name, part)) for name in FUNCTIONS[:1]):
-            own[part.activation.__name__] = part.activation
+        activation = getattr(part, "activation", None)
+        if callable(activation) and _is_foreign(activation):
+            own[getattr(activation, "__name__", part.name)] = activation
     if not own:
         return kind
     scope = kerases.module(kerases.keras_name(layer)).utils.custom_object_scope

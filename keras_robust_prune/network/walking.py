@@ -19,6 +19,8 @@ from keras_robust_prune.network.graph import Ref, Shape
 
 Key = tuple[int, int, int]
 
+FLOATS = {"float16", "bfloat16", "float32", "float64"}
+
 
 def unwrap(layer: Any) -> Any:
     """The layer inside pruning wrappers: ours (`krp_masked_layer`) or tfmot's."""
@@ -124,7 +126,7 @@ class Walk:
                 mode = kwargs.get("training")
                 results = self._follow(
                     layer,
-                    {_key(tensor): ref for tensor, ref in _bindings(layer, args[0])},
+                    self._bind(layer, _arguments(node)[0][0], found),
                     (*path, layer.name),
                     training if mode is None else mode,
                     may_train,
@@ -136,6 +138,19 @@ class Walk:
                 refs = [Ref(first.node, index) for index in range(len(outputs))]
             found.update(zip(map(_key, outputs), refs, strict=True))
         return found
+
+    def _bind(self, model: Any, argument: Any, found: Mapping[Key, Ref]) -> dict[Key, Ref]:
+        """What each input of a nested model stands for in one call; a cast where it casts."""
+        bound = {}
+        for wanted, given in _bindings(model, argument):
+            ref = found[_key(given)]
+            if _dtype(given) != _dtype(wanted):
+                layers = kerases.module(kerases.keras_name(model)).layers
+                name = f"{model.name}_cast_{len(self.calls)}"
+                cast = layers.Activation("linear", dtype=_dtype(wanted), name=name)
+                ref = self._record(Found(cast, (), True), (ref,), {}, [wanted])
+            bound[_key(wanted)] = ref
+        return bound
 
     def _record(
         self, found: Found, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Sequence[Any]
@@ -285,10 +300,10 @@ def _pairs(start: Any, argument: Any) -> Iterator[tuple[Any, Any]]:
 def _can_flatten(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call of a nested model is no more than the calls inside it.
 
-    It is more when it is given a mask, or a tensor that the model's inputs cast or reshape.
+    It is more when it is given a mask, or a tensor that the model's inputs would reshape.
     """
-    extra = [key for key, value in kwargs.items() if key != "training" and value is not None]
-    if extra or len(args) != 1:
+    extra = {key: value for key, value in kwargs.items() if key != "training"}
+    if len(args) != 1 or any(part is not None for part in _leaves(extra)):
         return False
     try:
         pairs = _bindings(model, args[0])
@@ -297,9 +312,24 @@ def _can_flatten(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     return len(pairs) == len(model.inputs) and all(
         hasattr(given, "_keras_history")
         and len(given.shape) == len(wanted.shape)
-        and given.dtype == wanted.dtype
+        and (given.dtype == wanted.dtype or {_dtype(given), _dtype(wanted)} <= FLOATS)
         for wanted, given in pairs
     )
+
+
+def _dtype(tensor: Any) -> str:
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
+
+
+def _leaves(structure: Any) -> Iterator[Any]:
+    """What a nest of tuples, lists and dicts holds."""
+    if isinstance(structure, Mapping):
+        structure = list(structure.values())
+    if isinstance(structure, (list, tuple)):
+        for part in structure:
+            yield from _leaves(part)
+    else:
+        yield structure
 
 
 def _kwargs_for(
