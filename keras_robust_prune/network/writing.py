@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def save(model: Any, path: str | Path, overwrite: bool = False) -> None:
         ValueError: a model of Keras 3 is to become a SavedModel.
     """
     check_format(kerases.keras_name(model), path)
-    with replacing(path, overwrite) as draft:
+    with replacing(path, overwrite) as draft, warnings.catch_warnings():
+        # Both Kerases advise against .h5; whoever names a file so knows.
+        warnings.simplefilter("ignore", UserWarning)
         if Path(path).suffix in SUFFIXES:
             model.save(draft)
         else:
