@@ -1,0 +1,100 @@
+"""From a model's file to every output: prune, measure before and after, write, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_robust_prune.delivery.report import (
+    Quantity,
+    Report,
+    accuracies,
+    files,
+    require_matplotlib,
+)
+from keras_robust_prune.delivery.tflite import export_tflite
+from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.network import kerases, reading, writing
+from keras_robust_prune.training.pruner import prune
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of `prune` or `demo`: what goes in, what comes out, what is measured.
+
+    Attributes:
+        source: the model's path.
+        target: where the smaller model goes.
+        options: further arguments of `krp.prune`.
+        input_range: the valid inputs.
+        tflite: where the `.tflite` file goes, if anywhere.
+        quantize: how its numbers are stored; None leaves them float32.
+        report: where the page goes, if anywhere.
+        labelled: inputs and labels to measure on, if any.
+        attacks: what is measured besides accuracy.
+        overwrite: whether outputs may replace what is there.
+    """
+
+    source: str
+    target: str
+    options: Mapping[str, Any]
+    input_range: Any = (0.0, 1.0)
+    tflite: str | None = None
+    quantize: str | None = None
+    report: str | None = None
+    labelled: tuple[Any, Any] | None = None
+    attacks: Sequence[str] = ()
+    overwrite: bool = False
+
+    def run(self) -> None:
+        """Prunes, measures, writes every output and prints the report."""
+        outputs = [path for path in (self.target, self.tflite, self.report) if path]
+        if not self.overwrite:
+            writing.refuse_existing(outputs)
+        if self.report:
+            require_matplotlib()
+        dense = reading.load(self.source)
+        writing.check_format(kerases.keras_name(dense), self.target)
+        begin = time.perf_counter()
+        result = prune(dense, input_range=self.input_range, **self.options)
+        notes = [f"Pruned by '{result.method}' in {time.perf_counter() - begin:.1f} s."]
+        notes.append(f"Decided on {result.tier}.")
+        if result.stopped:
+            notes.append(f"Stopped early: {result.stopped}.")
+        writing.save(result.model, self.target, self.overwrite)
+        report = Report(
+            f"{Path(self.source).name}, pruned",
+            result.comparison,
+            (*self.measured(dense, result.model), *self.exported(dense, result.model)),
+            tuple(notes),
+            result.history,
+        )
+        if self.report:
+            with writing.replacing(self.report, self.overwrite) as draft:
+                draft.write_text(report.to_html(), encoding="utf-8")
+        print("", report, *(f"Written: {path}" for path in outputs), sep="\n")
+
+    def measured(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
+        """Accuracies before and after, on the labelled inputs."""
+        if self.labelled is None:
+            return ()
+        found = [
+            evaluate(model, *self.labelled, attacks=self.attacks, input_range=self.input_range)
+            for model in (dense, pruned)
+        ]
+        return accuracies(*found)
+
+    def exported(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
+        """Bytes and latency of the `.tflite` file that stays, and of the dense one's, which does not."""
+        if self.tflite is None:
+            return ()
+        options = {"quantize": self.quantize, "input_range": self.input_range}
+        with tempfile.TemporaryDirectory() as folder:
+            before = export_tflite(dense, Path(folder) / "dense.tflite", **options)
+            with writing.replacing(self.tflite, self.overwrite) as draft:
+                after = export_tflite(pruned, draft, **options)
+        return files(before, after)

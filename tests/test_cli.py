@@ -1,0 +1,183 @@
+"""The command line: what it writes, what it refuses, and that it never leaves halves."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_robust_prune as krp
+from keras_robust_prune import cli, demo
+
+NETWORK = str(demo.FOLDER / "digits.h5")
+IMAGES = str(demo.FOLDER / "digits.npz")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Forty images, scaled as the network takes them, and their labels."""
+    with np.load(IMAGES) as found:
+        x, y = found["x"][:40] / np.float32(16), found["y"][:40]
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    np.savez(path, x=x, y=y)
+    return str(path)
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder, hidden files too."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_every_command_tells_its_own_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    overview = capsys.readouterr().out
+    every = {flag.name for command in cli.COMMANDS.values() for flag in command.flags}
+    for name, command in cli.COMMANDS.items():
+        assert f"  {name} " in overview
+        assert cli.run([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        shown = {word.strip()[2:] for word in text.splitlines() if word.startswith("  --")}
+        assert shown == {flag.name for flag in command.flags} < every
+        assert f"keras-robust-prune {name}" in text.split("Flags:")[0].split("\n", 1)[1]
+
+
+def test_examples_in_the_help_parse() -> None:
+    for command in cli.COMMANDS.values():
+        for line in command.details.replace("\\\n", " ").splitlines():
+            words = line.split()
+            if words[:1] == [cli.PROGRAM]:
+                assert words[1] == command.name
+                command.parse(words[2:])
+
+
+def test_defaults_are_those_of_prune() -> None:
+    defaults = inspect.signature(krp.prune).parameters
+    for flag in cli.PRUNING:
+        default = defaults[flag.name].default
+        assert flag.default == (list(default) if isinstance(default, tuple) else default)
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (["shrink"], "Commands:"),
+        (["prune", NETWORK], "takes IN OUT"),
+        (["prune", NETWORK, "out", "--colour=red"], "prune --help"),
+        (["prune", NETWORK, "out", "--target=half"], "prune --help"),
+        (["prune", NETWORK, "out", "--attacks=pgd@0.1"], "--data"),
+        (["prune", NETWORK, "out", "--target=1.5"], r"\[0, 1\)|below 1"),
+        (["prune", NETWORK, "out", "--method=best"], "Choose one of robust"),
+        (["prune", NETWORK, "out", "--input_range=1"], "two numbers such as 0,255"),
+        (["prune", NETWORK, "out", "--keep=dens"], "did you mean 'dense'"),
+        (["prune", "nowhere.h5", "out"], "no such file"),
+        (["prune", NETWORK, "out", f"--data={IMAGES}.txt"], "No such file"),
+        (["inspect", IMAGES], "neither a SavedModel|no .keras file"),
+        (["evaluate", NETWORK], "--data=FILE.npz"),
+    ],
+    ids=lambda value: " ".join(map(os.path.basename, value)) if isinstance(value, list) else "",
+)
+def test_errors_are_one_message(
+    words: list[str],
+    way_out: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(words) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert re.search(way_out, printed.err), printed.err
+    assert names(tmp_path) == set()
+
+
+def test_prune_writes_every_output(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, tflite, page = tmp_path / "small", tmp_path / "small.tflite", tmp_path / "small.html"
+    words = ["prune", NETWORK, str(out), "--method=norm", "--target=0.5", f"--data={data}"]
+    words += ["--attacks=fgsm@0.1", f"--tflite={tflite}", "--quantize=dynamic", f"--report={page}"]
+    assert cli.run(words) == 0
+    printed = capsys.readouterr().out
+    assert names(tmp_path) == {"small", "small.tflite", "small.html"}
+    small = krp.load(out)
+    assert [layer.filters for layer in small.layers if hasattr(layer, "filters")] == [8, 16]
+    # conv 9 * 8, norm 4 * 8, conv 9 * 8 * 16, norm 4 * 16, dense 4 * 4 * 16 * 32 + 32, dense 32 * 10 + 10
+    params = 72 + 32 + 1152 + 64 + 8224 + 330
+    assert small.count_params() == params
+    assert f"{params:,}" in printed
+    assert "fgsm@0.1 accuracy" in printed
+    assert f"{tflite.stat().st_size:,}" in printed
+    text = page.read_text()
+    assert "<svg" in text
+    assert f"{params:,}" in text
+    assert "http" not in text.replace("http://www.w3.org", "").replace("https://matplotlib.org", "")
+
+
+def test_what_exists_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, tflite = tmp_path / "small.h5", tmp_path / "small.tflite"
+    out.write_text("mine")
+    tflite.write_text("mine too")
+    words = ["prune", NETWORK, str(out), f"--tflite={tflite}", "--method=norm"]
+    assert cli.run(words) == 1
+    message = capsys.readouterr().err
+    assert str(out) in message
+    assert str(tflite) in message
+    assert out.read_text() == "mine"
+    assert cli.run([*words, "--overwrite"]) == 0
+    assert krp.load(out).count_params() < krp.load(NETWORK).count_params()
+    assert names(tmp_path) == {"small.h5", "small.tflite"}
+
+
+def test_interruption_leaves_nothing_and_the_run_goes_on(tmp_path: Path) -> None:
+    words = ["prune", NETWORK, str(tmp_path / "small"), "--method=paper", "--step=0.03125"]
+    words += [f"--checkpoint={tmp_path / 'run.npz'}", "--target=0.25"]
+    # Started in the background of a script, a program would ignore SIGINT; a terminal's would not.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from keras_robust_prune import cli; cli.main()"
+    command = [sys.executable, "-c", program, *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as running:
+        assert running.stdout is not None
+        first = running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate()
+    assert first.startswith("step 1:")
+    assert running.returncode == 130, errors
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert names(tmp_path) == {"run.npz"}
+    resumed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "step 1:" not in resumed.stdout
+    assert names(tmp_path) == {"run.npz", "small"}
+
+
+def test_inspect_and_evaluate(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["inspect", NETWORK, "--keep=dense"]) == 0
+    printed = capsys.readouterr().out
+    assert "conv_2" in printed
+    assert "is kept as asked" in printed
+    assert cli.run(["evaluate", NETWORK, f"--data={data}", "--attacks=pgd@0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "40 inputs" in printed
+    assert "pgd@0.1" in printed
+
+
+def test_demo_shows_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "shown"
+    assert cli.run(["demo", str(folder), "--method=norm"]) == 0
+    printed = capsys.readouterr().out
+    assert names(folder) == {"dense", "pruned", "pruned.tflite"}
+    for row in ("conv_1", "dense", "total", "accuracy", "pgd@0.1 accuracy", ".tflite bytes"):
+        assert f"\n{row} " in printed, row
+    for path in (folder / "dense", folder / "pruned", folder / "pruned.tflite"):
+        assert str(path) in printed
+    assert cli.run(["demo", str(folder)]) == 1
+    assert "Choose another name" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""The menu: what it offers, that it costs nothing to open, and that every dish is described."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import keras_robust_prune as krp
+
+MENU = [
+    "Attack",
+    "Evaluation",
+    "ModelError",
+    "Plan",
+    "Pruner",
+    "PruningResult",
+    "Removal",
+    "RobustPruning",
+    "Rule",
+    "certify",
+    "evaluate",
+    "export_tflite",
+    "inspect",
+    "load",
+    "prune",
+    "register_rule",
+    "strip",
+    "summary",
+    "wrap",
+]
+# Values that the functions return; how they print is in the examples of those.
+RETURNED = {"Evaluation", "ModelError", "PruningResult", "Removal"}
+
+
+def test_the_menu_is_as_written() -> None:
+    assert sorted(krp.MENU) == MENU
+    assert set(MENU) <= set(dir(krp))
+
+
+def test_the_type_checker_sees_the_same_menu() -> None:
+    tree = ast.parse(inspect.getsource(krp))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert seen == {name: f"keras_robust_prune.{home}" for name, home in krp.MENU.items()}
+
+
+@pytest.mark.parametrize("name", MENU)
+def test_every_name_is_described(name: str) -> None:
+    thing = getattr(krp, name)
+    assert thing.__name__ == name
+    documentation = inspect.getdoc(thing)
+    assert documentation
+    found = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
+    assert name in RETURNED or any(test.examples for test in found), "it needs a running example"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'prunes'"):
+        krp.prunes  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["keras_robust_prune", "keras_robust_prune.cli"])
+def test_importing_costs_nothing(module: str) -> None:
+    heavy = "{'tensorflow', 'tf_keras', 'keras', 'tensorflow_model_optimization'}"
+    code = f"import sys, {module}; print(*{heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
