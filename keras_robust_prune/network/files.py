@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -32,13 +33,11 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> A
     subject = f"'{path}' cannot be loaded"
     name, config = _written_by(path, subject)
     keras = kerases.module(name)
-    known = dict(custom_objects or {})
-    if TFMOT_WRAPPER in config:
-        wrapper = kerases.tfmot().sparsity.keras
-        with wrapper.prune_scope():
-            known = {**keras.utils.get_custom_objects(), **known}
     try:
-        with keras.utils.custom_object_scope(known):
+        with contextlib.ExitStack() as scopes:
+            if TFMOT_WRAPPER in config:
+                scopes.enter_context(kerases.tfmot().sparsity.keras.prune_scope())
+            scopes.enter_context(keras.utils.custom_object_scope(dict(custom_objects or {})))
             return keras.models.load_model(path, compile=False)
     except Exception as error:
         raise ModelError(

@@ -95,15 +95,26 @@ def _walk(model: Any) -> Walk:
             f"'{name}' cannot be read", ["it is a layer, not a model. Put it into a Sequential."]
         )
     if not is_graph_model(model):
-        problem = (
-            "it is not built: its input shape is unknown. Begin it with keras.Input(shape), or call "
-            "model.build((None, ...)) first."
-            if isinstance(model, keras.Sequential)
-            else f"it is subclassed ({type(model).__name__} has a call of its own), so its layers' order is hidden. "
-            "Rebuild it as keras.Model(inputs, outputs), for instance with keras.Model(x, model.call(x))."
-        )
-        raise ModelError(f"'{name}' cannot be read", [problem])
+        raise ModelError(f"'{name}' cannot be read", [_why_not(model, keras)])
     return Walk(model)
+
+
+def _why_not(model: Any, keras: Any) -> str:
+    """Why a model has no calls to follow."""
+    if not isinstance(model, keras.Sequential):
+        return (
+            f"it is subclassed ({type(model).__name__} has a call of its own), so its layers' order is hidden. Rebuild "
+            "it as keras.Model(inputs, outputs), for instance with keras.Model(x, model.call(x))."
+        )
+    if model.built and model.layers:
+        return (
+            "Keras could not tell the shapes between its layers. Give every custom layer in it a compute_output_shape, "
+            "and begin it with keras.Input(shape)."
+        )
+    return (
+        "it is not built: its input shape is unknown. Begin it with keras.Input(shape), or call "
+        "model.build((None, ...)) first."
+    )
 
 
 def _problems(layer: Layer) -> list[str]:

@@ -180,13 +180,13 @@ class Walk:
         return names
 
     def call_names(self) -> list[str]:
-        """A unique name for every call: the layer's, and `@2`, `@3` for its further calls."""
+        """A unique name for every call: the layer's, then `<layer>__call2`, `<layer>__call3`."""
         names, numbers = self.layer_names(), dict.fromkeys(self.layers, 0)
         found = []
         for call in self.calls:
             numbers[call.layer] += 1
             number = numbers[call.layer]
-            found.append(names[call.layer] + (f"@{number}" if number > 1 else ""))
+            found.append(names[call.layer] + (f"__call{number}" if number > 1 else ""))
         return found
 
 
