@@ -91,6 +91,12 @@ def incoming(graph: Graph, site: Site) -> tuple[list[np.ndarray], list[np.ndarra
     return weights + _passed(graph, site, folded), biases
 
 
+def incoming_arrays(graph: Graph, site: Site) -> tuple[np.ndarray, ...]:
+    """The arrays that `incoming` reads: while they are the same objects, so is what it returns."""
+    slots = [*_with_weights(graph, site, "produces"), *_with_weights(graph, site, "carries")]
+    return tuple(graph.layers[slot.layer].weights[slot.weight] for slot in slots)
+
+
 def outgoing(graph: Graph, site: Site) -> list[np.ndarray]:
     """The consumers' weights that read a Site's units, each `(num_units, fan_out)`."""
     return [unit_rows(graph, slot) for slot in _with_weights(graph, site, "consumes")]

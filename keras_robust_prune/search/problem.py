@@ -79,6 +79,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         schedules.check_fraction("target", self.target)
+        if self.step is not None:
+            schedules.EqualSteps(self.target, self.step)  # refuses a step out of its range
         if self.measure not in MEASURES:
             raise ValueError(
                 f"measure is {self.measure!r}, but it is one of {', '.join(map(repr, MEASURES))}."
@@ -96,6 +98,25 @@ class Problem:
         if self.target == 0.0:
             return ()
         return schedules.fractions(schedules.EqualSteps(self.target, self.step or default_step))
+
+    def input_ends(self) -> tuple[Any, Any]:
+        """Lower and upper ends of the inputs, each a list in the order of the inputs if several.
+
+        Raises:
+            ValueError: `input_range` is no pair, or does not name every input.
+        """
+        given = self.input_range
+        names = [ref.node for ref in self.graph.inputs]
+        if isinstance(given, Mapping):
+            if set(given) != set(names):
+                raise ValueError(
+                    f"input_range names {sorted(given)}; the network's inputs are {sorted(names)}."
+                    " Give a pair (lower, upper) for each."
+                )
+            pairs = [_pair(given[name]) for name in names]
+            lower, upper = [list(ends) for ends in zip(*pairs, strict=True)]
+            return (lower, upper) if len(names) > 1 else (lower[0], upper[0])
+        return _pair(given)
 
     def first_state(self) -> PruningState:
         """The state to begin with: `start`, or the dense network and an empty plan."""
@@ -118,3 +139,12 @@ class Method(Protocol):
         The graph of a state has the dense network's shape; the plan of a state begins with the plan
         of the one before.
         """
+
+
+def _pair(given: Any) -> tuple[Any, Any]:
+    if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != 2:
+        raise ValueError(
+            f"input_range is {given!r}; give the least and the greatest input as a pair, for"
+            " example (0.0, 1.0), or two arrays of one input's shape."
+        )
+    return given[0], given[1]
