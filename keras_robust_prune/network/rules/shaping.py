@@ -27,7 +27,7 @@ class Move(Rule):
     ) -> Sequence[Labels]:
         before = graph.shape(node.inputs[0])
         if any(length is None for length in before):
-            return self.of_unknown_size(graph, node, inputs[0])
+            return self.of_unknown_size(graph, node, inputs[0], tracing)
         shape = tuple(length or 1 for length in before)
         after = self.moved(graph, node, np.arange(np.prod(shape)).reshape(shape))
         labels = relabel(inputs[0], shape, after)
@@ -43,9 +43,20 @@ class Move(Rule):
     def note(self, layer: Layer, labels: Labels, tracing: Tracing) -> None:
         """Note what of the configuration depends on the number of units."""
 
-    def of_unknown_size(self, graph: Graph, node: Node, labels: Labels) -> Sequence[Labels]:
+    def of_unknown_size(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
         """Labels where the input's size is not known before a call."""
         raise Barrier("unknown_size", "moves entries of a tensor whose size is not fixed")
+
+
+class Flatten(Move):
+    """All entries in one row, channels running fastest in either data format."""
+
+    def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
+        if graph.layer_of(node).config.get("data_format") == "channels_first":
+            order = np.moveaxis(order, 0, -1)
+        return order.ravel()
 
 
 class Reshape(Move):
@@ -54,12 +65,15 @@ class Reshape(Move):
     def note(self, layer: Layer, labels: Labels, tracing: Tracing) -> None:
         tracing.use(layer.name, "shape", labels.axis, CARRIES, labels.ids)
 
-    def of_unknown_size(self, graph: Graph, node: Node, labels: Labels) -> Sequence[Labels]:
+    def of_unknown_size(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
         before, after = graph.shape(node.inputs[0]), node.shapes[0]
         if labels.axis == len(before) - 1 and before[-1] == after[-1]:
             labels = Labels(len(after) - 1, labels.ids)
+            self.note(graph.layer_of(node), labels, tracing)
             return (labels,)
-        return super().of_unknown_size(graph, node, labels)
+        return super().of_unknown_size(graph, node, labels, tracing)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         shape = list(layer.config["target_shape"])
@@ -75,7 +89,9 @@ class Permute(Move):
     def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
         return order.transpose([axis - 1 for axis in graph.layer_of(node).config["dims"]])
 
-    def of_unknown_size(self, graph: Graph, node: Node, labels: Labels) -> Sequence[Labels]:
+    def of_unknown_size(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
         dims = [axis - 1 for axis in graph.layer_of(node).config["dims"]]
         return (Labels(dims.index(labels.axis), labels.ids),)
 
@@ -122,8 +138,13 @@ class TimeDistributed(Rule):
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         inner = _inner_layer(layer)
         changed = rule_for(inner).resize(inner, lengths)
-        nested = layer.config["layer"]
+        # Keras 3 stores the shape that the inner layer was built with, which is no longer true.
+        nested = {k: v for k, v in layer.config["layer"].items() if k != "build_config"}
         return {"layer": {**nested, "config": {**nested["config"], **changed}}}
+
+    def kernels_of(self, layer: Layer) -> tuple[str, ...]:
+        inner = _inner_layer(layer)
+        return rule_for(inner).kernels_of(inner)
 
     def macs(self, graph: Graph, node: Node) -> int:
         inner, call = self.inner(graph, node)
@@ -137,7 +158,7 @@ def _inner_layer(layer: Layer) -> Layer:
 
 
 RULES: dict[str, Rule] = {
-    "Flatten": Move(),
+    "Flatten": Flatten(),
     "Reshape": Reshape(),
     "Permute": Permute(),
     "RepeatVector": RepeatVector(),

@@ -1,0 +1,259 @@
+"""Layer wrappers that hold masks, inside an ordinary Keras model.
+
+The mask stands at the input of the layer that *reads* units: behind BatchNormalization a mask at the producer would let
+its constants through, and training could grow a unit back. A masked model has the dense model's shape; `strip` turns it
+into the smaller one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.network import files, kerases, layers
+from keras_robust_prune.network.graph import Graph, Layer
+from keras_robust_prune.network.kerases import ModelError
+from keras_robust_prune.network.reading import build, read, read_masks
+from keras_robust_prune.network.sites import Site, Sites, find_sites
+from keras_robust_prune.network.tracing import CONSUMES
+from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.plan import Plan, Removal
+
+
+@functools.cache
+def masked_class(keras: str) -> Any:
+    """The wrapper of one Keras: its inner layer sees 0 instead of every masked unit.
+
+    Args:
+        keras: `"tf_keras"` or `"keras"`.
+    """
+    module = kerases.module(keras)
+    registered = module.saving.register_keras_serializable("keras_robust_prune", "Masked")
+
+    @registered
+    class Masked(module.layers.Wrapper):
+        """Multiplies its input by a mask along one axis, then calls the layer inside."""
+
+        def __init__(self, layer: Any, axis: int, length: int, **kwargs: Any) -> None:
+            kwargs.setdefault("name", layer.name)
+            super().__init__(layer, **kwargs)
+            self.axis, self.length = int(axis), int(length)
+            self.mask_is_scheduled = False
+
+        @property
+        def krp_masked_layer(self) -> Any:
+            return self.layer
+
+        def build(self, input_shape: Any = None) -> None:
+            super().build(input_shape)
+            self.mask = self.add_weight(
+                name="mask", shape=(self.length,), initializer="ones", trainable=False
+            )
+
+        def call(self, inputs: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
+            if training is True and not self.mask_is_scheduled:
+                warnings.warn(
+                    f"'{self.name}' is wrapped for pruning, but nothing sets its mask: it trains"
+                    " like the plain layer. Pass callbacks=[krp.RobustPruning(...)] to fit, or"
+                    " strip the model first with krp.strip(model).",
+                    stacklevel=2,
+                )
+            shape = [1] * len(inputs.shape)
+            shape[self.axis + 1] = self.length
+            tensorflow = kerases.tensorflow()
+            mask = tensorflow.reshape(tensorflow.cast(self.mask, inputs.dtype), shape)
+            return self.layer(inputs * mask, *args, **kwargs)
+
+        def compute_output_shape(self, input_shape: Any) -> Any:
+            return self.layer.compute_output_shape(input_shape)
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "axis": self.axis, "length": self.length}
+
+    return Masked
+
+
+def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Load a model, plain or masked, with the Keras that wrote it; not compiled.
+
+    Args:
+        path: a SavedModel folder of tf_keras, or a `.keras` or `.h5` file of either Keras.
+        custom_objects: your own classes and functions by name.
+
+    Returns:
+        A tf_keras or Keras 3 model.
+
+    Raises:
+        ModelError: the path holds no model with layers, or Keras cannot load it.
+
+    Example:
+        >>> from keras_robust_prune import demo
+        >>> load(demo.FOLDER / "digits.h5").name
+        'digits'
+    """
+    masked_class(files.written_by(path))
+    return files.load(path, custom_objects)
+
+
+def maskable(graph: Graph, sites: Sites) -> Mapping[str, tuple[int, np.ndarray, np.ndarray]]:
+    """The layers whose input can be masked: axis, Site and unit of every entry, by layer name."""
+    found = {}
+    consumers = {slot.layer for site in sites.sites for slot in site.having(CONSUMES)}
+    for name in graph.layers:
+        node = graph.calls[name][0]
+        if name in consumers and len(node.inputs) == 1:
+            where = sites.where[node.inputs[0]]
+            if (where.site >= 0).any():
+                found[name] = (where.axis, where.site, where.unit)
+    return found
+
+
+def wrap(model: Any, keep: Iterable[str] = ()) -> Any:
+    """A copy of a model whose layers that read prunable units are wrapped with masks of ones.
+
+    Args:
+        model: a Keras model or the path of one; it is not changed.
+        keep: names of layers whose units stay.
+
+    Returns:
+        A model of the same Keras that computes and trains like the one given, until
+        `RobustPruning` sets masks in its `fit`. A model that is wrapped already is returned as it
+        is.
+
+    Raises:
+        ValueError: no unit of the model can be removed.
+
+    Example:
+        >>> import tf_keras
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(8), tf_keras.layers.Dense(2)]
+        >>> masked = wrap(tf_keras.Sequential(layers))
+        >>> masked.layers[-1].mask.shape
+        TensorShape([8])
+    """
+    if isinstance(model, (str, Path)):
+        model = load(model)
+    if masked_layers(model):
+        return model
+    graph = read(model)
+    return wrap_graph(graph, find_sites(graph, keep))
+
+
+def wrap_graph(graph: Graph, sites: Sites) -> Any:
+    """A masked model of a graph whose Sites are known."""
+    kind = masked_class(graph.keras)
+
+    def masked(layer: Layer, axis: int, length: int) -> Layer:
+        def from_config(config: Mapping[str, Any]) -> Any:
+            return kind(layers.make(layer, graph.keras), axis, length, name=layer.name)
+
+        weights = {**layer.weights, "mask": np.ones(length, np.float32)}
+        origin = layers.Recipe(kind, from_config)
+        return dataclasses.replace(
+            layer, kind="Masked", config={"name": layer.name}, weights=weights, origin=origin
+        )
+
+    return build(
+        graph.with_layers(
+            masked(graph.layers[name], axis, len(site))
+            for name, (axis, site, _) in maskable(graph, sites).items()
+        )
+    )
+
+
+def masked_layers(model: Any) -> dict[str, Any]:
+    """The wrapped layers of a model, by name."""
+    return {
+        layer.name: layer
+        for layer in getattr(model, "layers", ())
+        if hasattr(layer, "krp_masked_layer")
+    }
+
+
+def write_weights(model: Any, graph: Graph) -> None:
+    """Give a masked model the weights of a graph in full shape.
+
+    Raises:
+        ModelError: a layer does not take them.
+    """
+    problems = []
+    for made in model.layers:
+        layer = graph.layers.get(made.name)
+        if layer is not None and layer.weights:
+            inner = getattr(made, "krp_masked_layer", made)
+            problems += layers.write_weights(inner, layer)
+    if problems:
+        raise ModelError(f"'{model.name}' does not take the new weights", problems)
+
+
+def set_masks(model: Any, graph: Graph, sites: Sites, plan: Plan) -> None:
+    """Give a masked model the masks of a plan."""
+    wrapped = masked_layers(model)
+    for name, (_, site, unit) in maskable(graph, sites).items():
+        if name not in wrapped:
+            continue
+        mask = np.ones(len(site), np.float32)
+        for index in np.unique(site[site >= 0]):
+            dropped = plan.dropped[sites.sites[index].name]
+            mine = site == index
+            mask[mine] = ~dropped[unit[mine]]
+        wrapped[name].mask.assign(mask)
+
+
+def plan_of(model: Any, graph: Graph, sites: Sites) -> Plan:
+    """The removals that a masked model's masks stand for.
+
+    A unit is gone when no layer that reads it sees it.
+    """
+    masks = read_masks(model)
+    removals: list[Removal] = []
+    entries = maskable(graph, sites)
+    for index, site in enumerate(sites.sites):
+        seen = np.zeros(site.num_units, bool)
+        readable = _readable(site, entries)
+        for name in site.consumers:
+            if name in masks and readable:
+                _, owner, unit = entries[name]
+                mine = owner == index
+                np.logical_or.at(seen, unit[mine], masks[name][mine] != 0)
+            else:
+                seen[:] = True
+        removals += [Removal(site.name, int(unit)) for unit in np.flatnonzero(~seen)]
+    return Plan(tuple(removals), dict(sites.widths))
+
+
+def _readable(site: Site, entries: Mapping[str, Any]) -> bool:
+    return all(name in entries for name in site.consumers)
+
+
+def strip(model: Any) -> Any:
+    """The physically smaller model that a masked model stands for.
+
+    Args:
+        model: what `wrap` returned, trained or not, or the path of such a model.
+
+    Returns:
+        A model of the same Keras without wrappers, masked units cut away. A model without wrappers
+        is returned as it is.
+
+    Example:
+        >>> import tf_keras
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(8), tf_keras.layers.Dense(2)]
+        >>> masked = wrap(tf_keras.Sequential(layers))
+        >>> masked.layers[-1].mask.assign([0.0] * 5 + [1.0] * 3) is None
+        False
+        >>> strip(masked).layers[0].units
+        3
+    """
+    if isinstance(model, (str, Path)):
+        model = load(model)
+    if not masked_layers(model):
+        return model
+    graph = read(model)
+    sites = find_sites(graph)
+    return build(cut(graph, sites, plan_of(model, graph, sites)))
