@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from keras_robust_prune.network import kerases
 from keras_robust_prune.network.graph import Layer
 
+UNNAMED = re.compile(r"\bvariable(_\d+)?(?=$|:)", re.IGNORECASE)
 DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 
 
@@ -74,9 +76,14 @@ def make(layer: Layer, keras: str) -> Any:
 
 
 def weight_names(layer: Any) -> list[str]:
-    """The names of a layer's weights, in its order: as few last components of Keras's names as make them unique."""
+    """The names of a layer's weights, in its order: as few last components of Keras's names as make them unique.
+
+    A weight that its layer gives no name is a `"variable"`, without the number that Keras counts it by.
+    """
     paths = [
-        (getattr(weight, "path", None) or weight.name).split(":")[0].split("/")
+        UNNAMED.sub("variable", getattr(weight, "path", None) or weight.name)
+        .split(":")[0]
+        .split("/")
         for weight in getattr(layer, "weights", ())
     ]
     depth = 1
@@ -109,10 +116,16 @@ def read_weights(layer: Any) -> dict[str, np.ndarray]:
 
 
 def write_weights(made: Any, layer: Layer) -> list[str]:
-    """Gives a built Keras layer its weights; returns what is wrong instead where names or shapes differ."""
+    """Gives a built Keras layer its weights; returns what is wrong instead where names or shapes differ.
+
+    The weights of sublayers that have no names of their own are called by a number that Keras counts on with every
+    layer: as many weights under other names are taken in order.
+    """
     names = weight_names(made)
     if not names and not layer.weights:
         return []
+    if set(names) != set(layer.weights) and len(names) == len(layer.weights):
+        names = list(layer.weights)
     if set(names) != set(layer.weights):
         return [
             f"layer '{layer.name}' ({layer.kind}) has the weights {_listed(names)}, "

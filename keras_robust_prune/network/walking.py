@@ -8,7 +8,7 @@ wraps.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -323,10 +323,9 @@ def _dtype(tensor: Any) -> str:
 
 def _leaves(structure: Any) -> Iterator[Any]:
     """What a nest of tuples, lists and dicts holds."""
-    if isinstance(structure, Mapping):
-        structure = list(structure.values())
-    if isinstance(structure, (list, tuple)):
-        for part in structure:
+    parts: Iterable[Any] = structure.values() if isinstance(structure, Mapping) else structure
+    if isinstance(structure, (Mapping, list, tuple)):
+        for part in parts:
             yield from _leaves(part)
     else:
         yield structure

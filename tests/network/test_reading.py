@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,32 @@ def test_custom_parts_inside_a_wrapper_are_rebuilt(keras: str) -> None:
 
 
 @BOTH
+def test_weights_without_names_of_their_own_are_kept_in_order(keras: str) -> None:
+    """Keras numbers the two inner layers on with every model it makes."""
+    module = kerases.module(keras)
+
+    class Twice(module.layers.Layer):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.inner, self.outer = module.layers.Dense(4), module.layers.Dense(3)
+
+        def build(self, input_shape: Any) -> None:
+            self.inner.build(input_shape)
+            self.outer.build((None, 4))
+            self.scale = self.add_weight(shape=(3,), initializer="ones")
+            super().build(input_shape)
+
+        def call(self, inputs: Any) -> Any:
+            return self.outer(self.inner(inputs)) * self.scale
+
+    model = module.Sequential([module.Input((5,)), Twice(name="twice")])
+    graph = read(model)
+    assert "variable" in graph.layers["twice"].weights
+    inputs = random_inputs(model)
+    np.testing.assert_array_equal(outputs_of(build(graph), inputs)[0], outputs_of(model, inputs)[0])
+
+
+@BOTH
 def test_a_file_with_custom_layers_asks_for_them(keras: str, tmp_path: Path) -> None:
     module, scale = kerases.module(keras), custom_layer(keras)
     model = module.Sequential([module.Input((4,)), scale(), module.layers.Dense(2)])
@@ -281,8 +308,6 @@ def test_tfmot_wrappers_are_taken_off(from_file: bool, tmp_path: Path) -> None:
 def test_importing_tfmot_leaves_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "untouched")
     kerases.tfmot()
-    import os
-
     assert os.environ["TF_USE_LEGACY_KERAS"] == "untouched"
 
 

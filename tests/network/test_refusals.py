@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +105,28 @@ def test_paths_that_hold_no_model(tmp_path: Path) -> None:
         load(tmp_path / "notes.txt")
 
 
-def test_an_exported_saved_model(tmp_path: Path) -> None:
+@BOTH
+def test_an_exported_saved_model(keras: str, tmp_path: Path) -> None:
     path = tmp_path / "exported"
-    kerases.tensorflow().saved_model.save(network("mlp", "tf_keras"), str(path))
-    (path / "keras_metadata.pb").unlink(missing_ok=True)
+    network("mlp", keras).export(str(path))
     with pytest.raises(ModelError, match=r"without Keras metadata.*model\.save"):
         load(path)
+
+
+def test_keras_3_on_another_backend() -> None:
+    """A backend is chosen once for a process, so this takes another one."""
+    code = "from keras_robust_prune.network import kerases; kerases.keras()"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode != 0
+    assert "its backend is 'numpy'" in found.stderr
+    assert "KERAS_BACKEND=tensorflow" in found.stderr
 
 
 def test_a_file_of_weights_only(tmp_path: Path) -> None:
