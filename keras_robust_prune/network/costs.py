@@ -46,8 +46,9 @@ def unit_cost(graph: Graph, site: Site) -> Cost:
         saved = layer.weights[weight].size * (1.0 - left)
         params += saved
         rule = rule_for(layer)
-        kernels = sum(layer.weights[k].size for k in rule.kernels if k in layer.weights)
+        names = rule.kernels_of(layer)
+        kernels = sum(layer.weights[name].size for name in names)
         if kernels:
             per_entry = sum(rule.macs(graph, node) for node in graph.calls[name]) / kernels
-            macs += saved * per_entry if weight in rule.kernels else 0.0
+            macs += saved * per_entry if weight in names else 0.0
     return Cost(params, macs)

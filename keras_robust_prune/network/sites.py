@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Ref
+from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, refs_in
 from keras_robust_prune.network.rules import Barrier, rule_for
 from keras_robust_prune.network.tracing import CONSUMES, PRODUCES, Freeze, Labels, Tracing
 
@@ -143,7 +143,7 @@ def find_sites(graph: Graph, keep: Iterable[str] = ()) -> Sites:
         ValueError: `keep` names a layer that is not there, or no unit of the network can be removed.
     """
     tracing, labels = trace(graph)
-    _freeze_kept(graph, tuple(keep), tracing)
+    _freeze_kept(graph, tuple(keep), tracing, labels)
     classes = tracing.classes()
     frozen = _frozen(tracing, classes)
     sites, members = _group(tracing, classes, frozen)
@@ -162,28 +162,57 @@ def trace(graph: Graph) -> tuple[Tracing, Mapping[Ref, Labels]]:
     tracing = Tracing()
     labels: dict[Ref, Labels] = {}
     for node in graph.nodes:
-        layer = graph.layer_of(node)
-        if layer.kind == "InputLayer":
-            found = tuple(_new_labels(tracing, node.name, shape) for shape in node.shapes)
-            for item in found:
-                tracing.freeze(item.ids, "input", node.layer, "is an input of the network")
-        else:
-            inputs = [labels[ref] for ref in node.inputs]
-            try:
-                found = tuple(rule_for(layer).trace(graph, node, inputs, tracing))
-            except Barrier as barrier:
-                for item in inputs:
-                    tracing.freeze(item.ids, barrier.code, node.layer, barrier.reason)
-                found = tuple(
-                    _new_labels(tracing, f"{node.name}:{k}", shape)
-                    for k, shape in enumerate(node.shapes)
-                )
-                for item in found:
-                    tracing.freeze(item.ids, barrier.code, node.layer, barrier.reason)
-        labels.update({Ref(node.name, k): item for k, item in enumerate(found)})
+        for index, found in enumerate(_pass(graph, node, labels, tracing)):
+            labels[Ref(node.name, index)] = found
     for ref in graph.outputs:
         tracing.freeze(labels[ref].ids, "output", ref.node, "is an output of the network")
+    tracing.freeze_layers({layer: item[:2] for layer, item in tracing.barriers.items()})
     return tracing, labels
+
+
+def _pass(
+    graph: Graph, node: Node, labels: Mapping[Ref, Labels], tracing: Tracing
+) -> Sequence[Labels]:
+    """Labels of a node's outputs. Masks only tell which time steps count, so their elements stay."""
+    layer = graph.layer_of(node)
+    fresh = [_new_labels(tracing, f"{node.name}:{k}", shape) for k, shape in enumerate(node.shapes)]
+    if layer.kind == "InputLayer":
+        for item in fresh:
+            tracing.freeze(item.ids, "input", node.layer, "is an input of the network")
+        return fresh
+    masks = {key: value for key, value in node.kwargs.items() if "mask" in key}
+    data = {key: value for key, value in node.kwargs.items() if key not in masks}
+    call = dataclasses.replace(node, inputs=refs_in([node.args, data]), kwargs=data)
+    inputs = [labels[ref] for ref in call.inputs]
+    for ref in refs_in(masks):
+        tracing.freeze(labels[ref].ids, "mask", node.layer, "takes it as a mask")
+    try:
+        found = tuple(rule_for(layer).trace(graph, call, inputs, tracing))
+    except Barrier as barrier:
+        width = max([len(item.ids) for item in fresh], default=0)
+        tracing.bar(node.layer, barrier.code, barrier.reason, width)
+        for item in (*inputs, *fresh):
+            tracing.freeze(item.ids, barrier.code, node.layer, barrier.reason)
+        return fresh
+    _check(node, layer, found)
+    return found
+
+
+def _check(node: Node, layer: Layer, found: Sequence[Labels]) -> None:
+    """What a rule returned fits the outputs."""
+    if len(found) != len(node.shapes):
+        raise ValueError(
+            f"The rule of '{layer.name}' ({layer.kind}) returned labels for {len(found)} outputs, but the layer has "
+            f"{len(node.shapes)}. A rule's trace returns one Labels per output."
+        )
+    for item, shape in zip(found, node.shapes, strict=True):
+        length = shape[item.axis] if 0 <= item.axis < len(shape) else 1 if not shape else -1
+        if length not in (None, len(item.ids)):
+            raise ValueError(
+                f"The rule of '{layer.name}' ({layer.kind}) returned {len(item.ids)} labels on axis {item.axis}, but "
+                f"the output's shape is {shape} without the batch axis. A rule's trace returns the axis the units lie "
+                "on, and one label per entry of it."
+            )
 
 
 def _new_labels(tracing: Tracing, owner: str, shape: tuple[int | None, ...]) -> Labels:
@@ -191,7 +220,9 @@ def _new_labels(tracing: Tracing, owner: str, shape: tuple[int | None, ...]) -> 
     return Labels(max(len(shape) - 1, 0), tracing.fresh(owner, (shape or (1,))[-1] or 1, "tensor"))
 
 
-def _freeze_kept(graph: Graph, keep: tuple[str, ...], tracing: Tracing) -> None:
+def _freeze_kept(
+    graph: Graph, keep: tuple[str, ...], tracing: Tracing, labels: Mapping[Ref, Labels]
+) -> None:
     unknown = [name for name in keep if name not in graph.layers]
     if unknown:
         hints = [difflib.get_close_matches(name, graph.layers, 1) for name in unknown]
@@ -200,8 +231,13 @@ def _freeze_kept(graph: Graph, keep: tuple[str, ...], tracing: Tracing) -> None:
             for name, hint in zip(unknown, hints, strict=True)
         )
         raise ValueError(f"keep names layers that '{graph.name}' does not have: {listed}.")
-    for use in list(tracing.uses.values()):
-        if use.layer in keep and use.role != CONSUMES:
+    for node in graph.nodes:
+        if node.layer in keep:
+            for index in range(len(node.shapes)):
+                ids = labels[Ref(node.name, index)].ids
+                tracing.freeze(ids, "kept_by_user", node.layer, "is kept as asked")
+    for use in tracing.uses.values():
+        if use.layer in keep and use.role == PRODUCES:
             tracing.freeze(use.ids, "kept_by_user", use.layer, "is kept as asked")
 
 
@@ -304,6 +340,9 @@ def _kept(
         if stay:
             why = _why(tracing, int(frozen[use.ids[stay[0]]]), len(stay))
             kept[use.layer] = Kept(use.layer, len(stay), *why)
+    for layer, (code, reason, num_units) in tracing.barriers.items():
+        if code in ("no_rule", "opaque") and layer not in kept:
+            kept[layer] = Kept(layer, num_units, code, f"it {reason}")
     return tuple(kept.values())
 
 

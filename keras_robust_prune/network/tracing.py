@@ -9,7 +9,7 @@ Nothing is decided while tracing: edges and reasons are collected, `sites` reads
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,7 @@ class Tracing:
         self.uses: dict[tuple[str, str, int], Use] = {}
         self.edges: list[tuple[np.ndarray, np.ndarray]] = []
         self.freezes: list[Freeze] = []
+        self.barriers: dict[str, tuple[str, str, int]] = {}
         self._fresh: dict[tuple[str, str], np.ndarray] = {}
 
     def fresh(self, layer: str, length: int, tag: str = "units") -> np.ndarray:
@@ -79,6 +80,10 @@ class Tracing:
         if np.size(ids):
             self.freezes.append(Freeze(np.ravel(ids), code, layer, reason))
 
+    def bar(self, layer: str, code: str, reason: str, num_units: int) -> None:
+        """A call of this layer lets no unit pass, so the layer stays whole at its other calls too."""
+        self.barriers.setdefault(layer, (code, reason, num_units))
+
     def use(self, layer: str, weight: str, axis: int, role: str, ids: np.ndarray) -> None:
         """Entry k along `axis` of `weight` belongs to element `ids[k]`."""
         key = (layer, weight, axis)
@@ -87,6 +92,13 @@ class Tracing:
             self.uses[key] = Use(layer, weight, axis, role, np.asarray(ids))
         else:  # a shared layer: what meets at its weights shares a fate
             self.unite(known.ids, ids)
+
+    def freeze_layers(self, layers: Mapping[str, tuple[str, str]]) -> None:
+        """All elements that index a weight of these layers stay; codes and reasons by layer."""
+        for use in self.uses.values():
+            if use.layer in layers:
+                code, reason = layers[use.layer]
+                self.freeze(use.ids, code, use.layer, reason)
 
     def classes(self) -> np.ndarray:
         """For every element the smallest element that it shares its fate with, `(count,)`.

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
+from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.network.rules import rule_for
+from keras_robust_prune.network.rules.calls import map_constants
 from keras_robust_prune.network.sites import Sites
 from keras_robust_prune.network.tracing import CONSUMES
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -84,33 +85,58 @@ def cut(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     layers = [
         _cut_layer(graph, graph.layers[name], removed) for name in {key[0] for key in removed}
     ]
-    nodes = tuple(_cut_shapes(node, sites, plan) for node in graph.nodes)
+    nodes = tuple(
+        _cut_call(graph, node, _shapes(node, sites, plan), removed) for node in graph.nodes
+    )
     return dataclasses.replace(graph.with_layers(layers), nodes=nodes)
 
 
 def _cut_layer(
     graph: Graph, layer: Layer, removed: Mapping[tuple[str, str, int], np.ndarray]
 ) -> Layer:
+    """The layer with shorter weights and a configuration that fits them."""
     weights = dict(layer.weights)
     lengths: dict[tuple[str, int], int] = {}
     for (name, weight, axis), entries in removed.items():
-        if name != layer.name:
-            continue
-        if weight == "shape":
+        if name == layer.name and weight == "shape":
             before = graph.calls[name][0].shapes[0][axis] or 0
             lengths[weight, axis] = before - len(entries)
-            continue
-        weights[weight] = np.delete(weights[weight], entries, axis)
-        lengths[weight, axis] = weights[weight].shape[axis]
+        elif name == layer.name and weight in weights:
+            weights[weight] = np.delete(weights[weight], entries, axis)
     for weight, value in weights.items():
-        for axis, length in enumerate(value.shape):
-            lengths.setdefault((weight, axis), length)
+        lengths.update({(weight, axis): length for axis, length in enumerate(value.shape)})
     config = {**layer.config, **rule_for(layer).resize(layer, lengths)}
     return dataclasses.replace(layer, config=config, weights=weights)
 
 
-def _cut_shapes(node: Node, sites: Sites, plan: Plan) -> Node:
-    """The node with the shapes of its outputs after the cut."""
+def _cut_call(
+    graph: Graph,
+    node: Node,
+    shapes: tuple[Shape, ...],
+    removed: Mapping[tuple[str, str, int], np.ndarray],
+) -> Node:
+    """The call with shorter constants among its arguments and the shapes of its outputs after the cut."""
+    args, kwargs = node.args, node.kwargs
+    if shapes != node.shapes:
+        args, kwargs = rule_for(graph.layer_of(node)).resize_call(graph, node, shapes)
+    cuts = {
+        (weight, axis): entries
+        for (layer, weight, axis), entries in removed.items()
+        if layer == node.layer and weight.startswith("constant ")
+    }
+
+    def shorten(number: int, value: np.ndarray) -> np.ndarray:
+        for axis in range(value.ndim):
+            value = np.delete(value, cuts.get((f"constant {number}", axis), []), axis)
+        return value
+
+    if cuts:
+        args, kwargs = map_constants(shorten, (args, dict(kwargs)))
+    return dataclasses.replace(node, args=args, kwargs=kwargs, shapes=shapes)
+
+
+def _shapes(node: Node, sites: Sites, plan: Plan) -> tuple[Shape, ...]:
+    """The shapes of a node's outputs after the cut."""
     shapes = []
     for index, shape in enumerate(node.shapes):
         where = sites.where[Ref(node.name, index)]
@@ -122,4 +148,4 @@ def _cut_shapes(node: Node, sites: Sites, plan: Plan) -> Node:
         if gone:
             lengths[where.axis] = (lengths[where.axis] or 0) - gone
         shapes.append(tuple(lengths))
-    return dataclasses.replace(node, shapes=tuple(shapes))
+    return tuple(shapes)

@@ -11,6 +11,7 @@ from keras_robust_prune.network.rules import (
     shaping,
 )
 from keras_robust_prune.network.rules.base import (
+    KERAS_RULES,
     Barrier,
     Rule,
     register_rule,
@@ -27,7 +28,6 @@ for _module in (
     attention,
     operators,
 ):
-    for _kind, _rule in _module.RULES.items():
-        register_rule(_kind, _rule)
+    KERAS_RULES.update(_module.RULES)
 
 __all__ = ["Barrier", "Rule", "register_rule", "rule_for"]

@@ -11,10 +11,12 @@ from keras_robust_prune.network.graph import Graph, Layer, Node
 from keras_robust_prune.network.rules.base import (
     Lengths,
     Rule,
-    last_axis,
-    one_output,
-    spatial_size,
+    channels_in,
+    channels_out,
+    known_weights,
+    places,
 )
+from keras_robust_prune.network.rules.elementwise import freeze_mixed
 from keras_robust_prune.network.tracing import CARRIES, CONSUMES, PRODUCES, Labels, Tracing
 
 
@@ -27,7 +29,8 @@ class Convolution(Rule):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
-        ids = last_axis(graph, node, inputs[0])
+        known_weights(layer, "kernel", "bias")
+        ids = channels_in(graph, node, inputs[0])
         rank = layer.weights["kernel"].ndim
         groups = layer.config.get("groups", 1)
         filters = tracing.fresh(layer.name, layer.weights["kernel"].shape[-1])
@@ -40,7 +43,8 @@ class Convolution(Rule):
         else:
             members = np.concatenate([ids.reshape(groups, -1), filters.reshape(groups, -1)], axis=1)
             tracing.unite(members[:, :1], members)
-        return one_output(node, filters)
+        freeze_mixed(layer, filters, tracing)
+        return channels_out(graph, node, filters)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         filters = lengths["kernel", layer.weights["kernel"].ndim - 1]
@@ -49,7 +53,7 @@ class Convolution(Rule):
         return {"filters": filters, "groups": filters // per_group if groups > 1 else 1}
 
     def positions(self, graph: Graph, node: Node) -> int:
-        return spatial_size(node.shapes[0][:-1])
+        return places(graph.layer_of(node), node.shapes[0])
 
 
 class DepthwiseConvolution(Rule):
@@ -62,15 +66,16 @@ class DepthwiseConvolution(Rule):
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
         kernel = layer.weights["depthwise_kernel"]
-        ids = last_axis(graph, node, inputs[0])
+        ids = channels_in(graph, node, inputs[0])
         tracing.use(layer.name, "depthwise_kernel", kernel.ndim - 2, CARRIES, ids)
         channels = np.repeat(ids, kernel.shape[-1])
         if "bias" in layer.weights:
             tracing.use(layer.name, "bias", 0, CARRIES, channels)
-        return one_output(node, channels)
+        freeze_mixed(layer, channels, tracing)
+        return channels_out(graph, node, channels)
 
     def positions(self, graph: Graph, node: Node) -> int:
-        return spatial_size(node.shapes[0][:-1])
+        return places(graph.layer_of(node), node.shapes[0])
 
 
 class SeparableConvolution(Rule):
@@ -83,7 +88,7 @@ class SeparableConvolution(Rule):
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
         depthwise, pointwise = (layer.weights[name] for name in self.kernels)
-        ids = last_axis(graph, node, inputs[0])
+        ids = channels_in(graph, node, inputs[0])
         filters = tracing.fresh(layer.name, pointwise.shape[-1])
         tracing.use(layer.name, "pointwise_kernel", pointwise.ndim - 1, PRODUCES, filters)
         if "bias" in layer.weights:
@@ -91,13 +96,14 @@ class SeparableConvolution(Rule):
         tracing.use(layer.name, "depthwise_kernel", depthwise.ndim - 2, CARRIES, ids)
         channels = np.repeat(ids, depthwise.shape[-1])
         tracing.use(layer.name, "pointwise_kernel", pointwise.ndim - 2, CONSUMES, channels)
-        return one_output(node, filters)
+        freeze_mixed(layer, filters, tracing)
+        return channels_out(graph, node, filters)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         return {"filters": lengths["pointwise_kernel", layer.weights["pointwise_kernel"].ndim - 1]}
 
     def positions(self, graph: Graph, node: Node) -> int:
-        return spatial_size(node.shapes[0][:-1])
+        return places(graph.layer_of(node), node.shapes[0])
 
 
 class TransposedConvolution(Rule):
@@ -110,19 +116,20 @@ class TransposedConvolution(Rule):
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
         rank = layer.weights["kernel"].ndim
-        ids = last_axis(graph, node, inputs[0])
+        ids = channels_in(graph, node, inputs[0])
         filters = tracing.fresh(layer.name, layer.weights["kernel"].shape[-2])
         tracing.use(layer.name, "kernel", rank - 2, PRODUCES, filters)
         if "bias" in layer.weights:
             tracing.use(layer.name, "bias", 0, PRODUCES, filters)
         tracing.use(layer.name, "kernel", rank - 1, CONSUMES, ids)
-        return one_output(node, filters)
+        freeze_mixed(layer, filters, tracing)
+        return channels_out(graph, node, filters)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         return {"filters": lengths["kernel", layer.weights["kernel"].ndim - 2]}
 
     def positions(self, graph: Graph, node: Node) -> int:
-        return spatial_size(graph.shape(node.inputs[0])[:-1])
+        return places(graph.layer_of(node), graph.shape(node.inputs[0]))
 
 
 RULES: dict[str, Rule] = {

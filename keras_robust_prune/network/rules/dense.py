@@ -10,10 +10,12 @@ from keras_robust_prune.network.rules.base import (
     Barrier,
     Lengths,
     Rule,
+    known_weights,
     last_axis,
     one_output,
     spatial_size,
 )
+from keras_robust_prune.network.rules.elementwise import freeze_mixed
 from keras_robust_prune.network.tracing import CONSUMES, PRODUCES, Labels, Tracing
 
 
@@ -26,12 +28,14 @@ class Dense(Rule):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
+        known_weights(layer, "kernel", "bias")
         ids = last_axis(graph, node, inputs[0])
         units = tracing.fresh(layer.name, layer.weights["kernel"].shape[1])
         tracing.use(layer.name, "kernel", 1, PRODUCES, units)
         if "bias" in layer.weights:
             tracing.use(layer.name, "bias", 0, PRODUCES, units)
         tracing.use(layer.name, "kernel", 0, CONSUMES, ids)
+        freeze_mixed(layer, units, tracing)
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -50,6 +54,7 @@ class EinsumDense(Rule):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
+        known_weights(layer, "kernel", "bias")
         source, kernel, target = _letters(layer.config["equation"], graph, node)
         letter = source[inputs[0].axis + 1]
         unit = target[-1]
@@ -57,9 +62,10 @@ class EinsumDense(Rule):
             raise Barrier("other_axis", "does not contract the axis that the units lie on")
         units = tracing.fresh(layer.name, layer.weights["kernel"].shape[kernel.index(unit)])
         tracing.use(layer.name, "kernel", kernel.index(unit), PRODUCES, units)
-        if "bias" in layer.weights and layer.weights["bias"].shape[-1] == len(units):
+        if "bias" in layer.weights and unit in layer.config["bias_axes"]:
             tracing.use(layer.name, "bias", layer.weights["bias"].ndim - 1, PRODUCES, units)
         tracing.use(layer.name, "kernel", kernel.index(letter), CONSUMES, inputs[0].ids)
+        freeze_mixed(layer, units, tracing)
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -94,6 +100,7 @@ class Embedding(Rule):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
+        known_weights(layer, "embeddings")
         units = tracing.fresh(layer.name, layer.weights["embeddings"].shape[1])
         tracing.use(layer.name, "embeddings", 1, PRODUCES, units)
         tracing.freeze(inputs[0].ids, "index", layer.name, "looks indices up")

@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from keras_robust_prune.network.graph import Graph, Node
-from keras_robust_prune.network.rules.base import Barrier, Rule, last_axis, one_output
+import numpy as np
+
+from keras_robust_prune.network.graph import Graph, Layer, Node, activation_argument
+from keras_robust_prune.network.rules.base import Barrier, Rule, channels_in, channels_out
 from keras_robust_prune.network.tracing import Labels, Tracing
+
+# Keras's activations that treat every entry alike, and those that mix what lies on the last axis.
+ALIKE = frozenset(
+    ["celu", "elu", "exponential", "gelu", "hard_shrink", "hard_sigmoid", "hard_silu", "linear"]
+    + ["hard_swish", "hard_tanh", "leaky_relu", "log_sigmoid", "mish", "relu", "relu6", "selu"]
+    + ["sigmoid", "silu", "soft_shrink", "softplus", "softsign", "sparse_plus", "sparse_sigmoid"]
+    + ["squareplus", "swish", "tanh", "tanh_shrink", "threshold"]
+)
+MIXING = frozenset(["glu", "log_softmax", "softmax", "sparsemax"])
+
+
+def mixes(activation: Any) -> tuple[str, str] | None:
+    """Why units that pass an activation of the last axis must stay: a code and a reason, or None."""
+    if activation is None or (isinstance(activation, str) and activation in ALIKE):
+        return None
+    if isinstance(activation, str) and activation in MIXING:
+        return "mixes_units", f"applies {activation} over all units together"
+    return "own_activation", (
+        "applies an activation that is not Keras's own and may mix units: make it a layer and "
+        "give that a rule with krp.register_rule"
+    )
+
+
+def freeze_mixed(layer: Layer, ids: np.ndarray, tracing: Tracing) -> None:
+    """The units of a layer stay if its own activation mixes them."""
+    found = mixes(activation_argument(layer))
+    if found is not None:
+        tracing.freeze(ids, found[0], layer.name, found[1])
 
 
 class PassThrough(Rule):
@@ -19,12 +50,12 @@ class PassThrough(Rule):
 
 
 class SpatialOnly(Rule):
-    """Works on the axes before the channels, which pass, to the last axis of what is left."""
+    """Works on the axes beside the channels, which pass."""
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
-        return one_output(node, last_axis(graph, node, inputs[0]))
+        return channels_out(graph, node, channels_in(graph, node, inputs[0]))
 
 
 class Softmax(Rule):
@@ -42,27 +73,32 @@ class Softmax(Rule):
 
 
 class Activation(Rule):
-    """Element-wise by name; softmax and its kin mix units."""
-
-    mixing = frozenset(["softmax", "log_softmax", "glu", "sparsemax"])
+    """Element-wise by name; softmax and its kin mix what lies on the last axis."""
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
-        layer = graph.layer_of(node)
-        activation = layer.config.get("activation", "linear")
-        if activation in self.mixing:
-            return Softmax().trace(graph, node, inputs, tracing)
-        if activation is not None and not isinstance(activation, str):
-            raise Barrier("no_rule", "applies an activation that is not Keras's own")
+        found = mixes(graph.layer_of(node).config.get("activation"))
+        last = inputs[0].axis == len(graph.shape(node.inputs[0])) - 1
+        if found is not None and (last or found[0] == "own_activation"):
+            raise Barrier(*found)
         return tuple(inputs[:1])
+
+
+class Masking(Rule):
+    """Zeroes the steps at which all units have one value."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        raise Barrier("mixes_units", "looks at all units together")
 
 
 PASS_THROUGH = (
     ["ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Identity", "InputLayer"]
     + ["Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"]
     + ["GaussianDropout", "GaussianNoise", "ActivityRegularization", "StochasticDepth"]
-    + ["DropPath", "Masking"]
+    + ["DropPath"]
 )
 SPATIAL = (
     [f"{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)]
@@ -76,4 +112,5 @@ RULES: dict[str, Rule] = {
     **{kind: SpatialOnly() for kind in SPATIAL},
     "Softmax": Softmax(),
     "Activation": Activation(),
+    "Masking": Masking(),
 }

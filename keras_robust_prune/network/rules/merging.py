@@ -14,8 +14,11 @@ from keras_robust_prune.network.tracing import Labels, Tracing
 class Elementwise(Rule):
     """Add, Multiply and their kin, with broadcasting: unit k of one meets unit k of the other.
 
-    An input of length 1 along the units' axis is spread over all units: it shares no one's fate.
+    An input of length 1 along the units' axis is spread over all units: it stays. Inputs with fewer
+    axes get new ones behind the batch axis, as Keras's merging layers do.
     """
+
+    expands = True
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
@@ -24,7 +27,7 @@ class Elementwise(Rule):
         aligned = []
         for labels, ref in zip(inputs, node.inputs, strict=True):
             shift = rank - len(graph.shape(ref))
-            if shift and len(graph.shape(ref)) > 1:
+            if shift and not self.expands:
                 raise Barrier("broadcast", "joins tensors with different numbers of axes")
             aligned.append(Labels(labels.axis + shift, labels.ids))
         axes = {labels.axis for labels in aligned}
@@ -34,8 +37,11 @@ class Elementwise(Rule):
         wide = [labels.ids for labels in aligned if len(labels.ids) == node.shapes[0][axis]]
         if not wide:
             raise Barrier("broadcast", "joins tensors in a way that no axis of units survives")
-        for ids in wide[1:]:
-            tracing.unite(wide[0], ids)
+        for labels in aligned:
+            if len(labels.ids) == len(wide[0]):
+                tracing.unite(wide[0], labels.ids)
+            else:
+                tracing.freeze(labels.ids, "broadcast", node.layer, "spreads it over many units")
         return (Labels(axis, wide[0]),)
 
 
@@ -61,7 +67,9 @@ class Concatenate(Rule):
         return (inputs[0],)
 
 
+# CustomScaleLayer is how InceptionResNetV2 of keras.applications adds a scaled branch.
 RULES: dict[str, Rule] = {
+    "CustomScaleLayer": Elementwise(),
     **{
         kind: Elementwise()
         for kind in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")

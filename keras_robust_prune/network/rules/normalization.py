@@ -24,6 +24,14 @@ def normalised_axes(layer: Layer, rank: int) -> tuple[int, ...]:
     return tuple(rank + a if a < 0 else a - 1 for a in axes)
 
 
+def carry_all(layer: Layer, labels: Labels, tracing: Tracing) -> None:
+    """Note that every weight holds one entry per unit."""
+    if any(value.shape != labels.ids.shape for value in layer.weights.values()):
+        raise Barrier("unknown_weights", "has weights that are not one number per unit")
+    for weight in layer.weights:
+        tracing.use(layer.name, weight, 0, CARRIES, labels.ids)
+
+
 class PerChannel(Rule):
     """Every weight holds one entry per unit, as in BatchNormalization."""
 
@@ -33,8 +41,7 @@ class PerChannel(Rule):
         layer, (labels,) = graph.layer_of(node), inputs
         if normalised_axes(layer, len(graph.shape(node.inputs[0]))) != (labels.axis,):
             raise Barrier("other_axis", "normalises along another axis than the units'")
-        for weight in layer.weights:
-            tracing.use(layer.name, weight, 0, CARRIES, labels.ids)
+        carry_all(layer, labels, tracing)
         return (labels,)
 
 
@@ -47,7 +54,7 @@ class LayerNormalization(Rule):
         layer, (labels,) = graph.layer_of(node), inputs
         axes = normalised_axes(layer, len(graph.shape(node.inputs[0])))
         if labels.axis in axes:
-            raise Barrier("mixes_units", f"({layer.kind}) normalises over all units together")
+            raise Barrier("mixes_units", "normalises over all units together")
         return (labels,)
 
 
@@ -60,19 +67,20 @@ class GroupNormalization(Rule):
         layer, (labels,) = graph.layer_of(node), inputs
         if normalised_axes(layer, len(graph.shape(node.inputs[0]))) != (labels.axis,):
             raise Barrier("other_axis", "normalises along another axis than the units'")
-        for weight in layer.weights:
-            tracing.use(layer.name, weight, 0, CARRIES, labels.ids)
-        if not layer.weights:
-            raise Barrier("no_weights", f"({layer.kind}) has no weights that tell its width")
         groups = layer.config["groups"]
+        if not layer.weights and groups != -1:
+            raise Barrier("no_weights", "has no weights that tell its width")
+        carry_all(layer, labels, tracing)
         members = labels.ids.reshape(len(labels.ids) if groups == -1 else groups, -1)
         tracing.unite(members[:, :1], members)
         return (labels,)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
-        weight, before = next((name, len(value)) for name, value in layer.weights.items())
         groups = layer.config["groups"]
-        return {"groups": groups if groups == -1 else groups * lengths[weight, 0] // before}
+        if groups == -1:
+            return {}
+        weight, before = next((name, len(value)) for name, value in layer.weights.items())
+        return {"groups": groups * lengths[weight, 0] // before}
 
 
 class Normalization(Rule):
@@ -93,10 +101,7 @@ class LayerScale(Rule):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer, (labels,) = graph.layer_of(node), inputs
-        if any(value.shape != labels.ids.shape for value in layer.weights.values()):
-            raise Barrier("other_axis", "scales along another axis than the units'")
-        for weight in layer.weights:
-            tracing.use(layer.name, weight, 0, CARRIES, labels.ids)
+        carry_all(layer, labels, tracing)
         return (labels,)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
