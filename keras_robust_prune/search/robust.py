@@ -1,0 +1,232 @@
+"""The method `robust`: sets of units chosen and repaired on inputs made from the network, then imitation.
+
+Reader after reader in the order of the graph, on the pruned network's own activations: where the units that a reader
+mixes are not decided yet, backward elimination over all layers that read them chooses who goes; then the reader is
+re-solved towards the dense network's pre-activations. At the end the pruned network imitates the dense one.
+
+With `calibration="weights"` no input is made or read; see `surgery.folding`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.analysis.sensitivity import sensitivities
+from keras_robust_prune.analysis.synthesis import input_spaces, make_inputs
+from keras_robust_prune.network.graph import Graph, split_activations
+from keras_robust_prune.network.sites import Site
+from keras_robust_prune.search.allocation import Remaining, allocate
+from keras_robust_prune.search.budgets import removed_per_site
+from keras_robust_prune.search.problem import Problem, PruningState
+from keras_robust_prune.surgery import compensation
+from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.distillation import imitate
+from keras_robust_prune.surgery.embedding import embed
+from keras_robust_prune.surgery.plan import Plan, Removal
+
+
+@dataclasses.dataclass(frozen=True)
+class Robust:
+    """The best data-free method we have.
+
+    Attributes:
+        repair: `"distill"`, or `"reconstruct"` to leave the imitation out.
+        perturb: whether imitation also looks around the inputs.
+        seconds: a hard limit for the imitation.
+    """
+
+    repair: str = "distill"
+    perturb: bool = True
+    seconds: float = 150.0
+    name: str = "robust"
+
+    def __post_init__(self) -> None:
+        if self.repair not in ("distill", "reconstruct"):
+            raise ValueError(f"repair is {self.repair!r}; choose 'distill' or 'reconstruct'.")
+
+    def steps(self, problem: Problem) -> Iterator[PruningState]:
+        """One state per step; one step unless the problem asks for more."""
+        fractions = problem.fractions(problem.target or 1.0)
+        if not fractions:
+            return
+        work = _Work(problem)
+        budget = work.budget(fractions)
+        state = problem.first_state()
+        for step in range(state.step, len(fractions)):
+            graph, plan, cost = work.remove(state.graph, state.plan, budget[step])
+            metrics = {"reconstruction_error": cost}
+            if self.repair == "distill" and step == len(fractions) - 1:
+                small = cut(graph, problem.sites, plan)
+                done = imitate(
+                    problem.graph,
+                    small,
+                    work.inputs,
+                    work.spaces,
+                    seed=problem.seed,
+                    seconds=self.seconds,
+                    verbose=problem.verbose,
+                    perturb=self.perturb,
+                )
+                if done.kept:
+                    graph = embed(graph, done.graph, problem.sites, plan)
+                metrics |= {
+                    "imitation_error_before": done.error_before,
+                    "imitation_error": min(done.error_before, done.error_after),
+                    "imitation_radius": done.radius,
+                }
+            state = PruningState(step + 1, graph, plan, metrics)
+            yield state
+
+
+class _Work:
+    """One run: the dense network, its readers and the inputs everything is measured on."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.dense = split_activations(problem.graph)
+        self.spaces = input_spaces(problem.graph, problem.input_range)
+        self.inputs = _inputs(problem)
+        self.readers = compensation.readers(self.dense, problem.sites.sites)
+        self.sites = {
+            name: [site for site in problem.sites.sites if name in site.consumers]
+            for name in self.readers
+        }
+
+    def budget(self, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
+        """How many units of every Site are gone after each step."""
+        problem = self.problem
+        sites = problem.sites.sites
+        if problem.measure == "units":
+            return removed_per_site(sites, fractions, problem.round_to)
+        remaining = Remaining(problem.graph, sites, problem.measure)
+        return allocate(self.curves(), problem.sites.widths, remaining, fractions, problem.round_to)
+
+    def curves(self) -> Mapping[str, np.ndarray]:
+        """Per Site what every further removal costs the outputs of the dense network."""
+        weight = sensitivities(self.dense, self.readers, self.inputs, self.problem.seed)
+        moments = {name: self.measure(self.dense, name) for name in self.readers}
+        empty = Plan.empty(self.problem.sites)
+        curves = {}
+        for site in self.problem.sites.sites:
+            order = self.order(self.dense, site, empty, site.num_units - 1, moments, weight)
+            curves[site.name] = np.array([cost for _, cost in order])
+        return curves
+
+    def measure(self, graph: Graph, name: str) -> compensation.Moments:
+        return compensation.measure(self.dense, graph, name, self.inputs, self.problem.seed)
+
+    def remove(
+        self, graph: Graph, plan: Plan, goal: Mapping[str, int]
+    ) -> tuple[Graph, Plan, float]:
+        """Choose what goes until every Site has lost its count, and repair every reader."""
+        start = plan if plan.widths else Plan.empty(self.problem.sites)
+        plan, total = start, 0.0
+        pending = [site for site in self.problem.sites.sites if goal[site.name]]
+        for name in self.readers:
+            mine = [site for site in self.sites[name] if goal[site.name]]
+            if not mine:
+                continue
+            if self.problem.verbose:
+                print(f"repairing {name}", flush=True)
+            split = split_activations(graph)
+            known = {name: self.measure(split, name)}
+            for site in [site for site in mine if site in pending]:
+                plan += self.choose(split, site, plan, goal[site.name], known)
+                pending.remove(site)
+            graph, error = self.repair(graph, split, name, plan, known[name])
+            total += error
+        for site in pending:
+            plan += self.choose(split_activations(graph), site, plan, goal[site.name], {})
+        return mask(graph, self.problem.sites, plan), plan, total
+
+    def choose(
+        self,
+        split: Graph,
+        site: Site,
+        plan: Plan,
+        goal: int,
+        known: dict[str, compensation.Moments],
+    ) -> tuple[Removal, ...]:
+        """Who goes from one Site, judged by all that read it."""
+        count = goal - int(plan.dropped[site.name].sum())
+        for name in self.readers:
+            if name in site.consumers and name not in known:
+                known[name] = self.measure(split, name)
+        order = self.order(split, site, plan, count, known)
+        return tuple(Removal(site.name, unit) for unit, _ in order)
+
+    def order(
+        self,
+        split: Graph,
+        site: Site,
+        plan: Plan,
+        count: int,
+        moments: Mapping[str, compensation.Moments],
+        weight: Mapping[str, float] | None = None,
+    ) -> list[tuple[int, float]]:
+        """Units in the order of elimination, with costs."""
+        kept = plan.kept(site.name)
+        parts = []
+        for name in self.readers:
+            if name not in site.consumers:
+                continue
+            layer = split.layers[name]
+            rows = compensation.unit_rows(site, layer)[kept]
+            matrix = compensation.matrix(split, name)
+            mine = set(compensation.unit_rows(site, layer).ravel().tolist())
+            fixed = [row for row in self.kept_rows(layer, plan) if row not in mine]
+            scale = 1.0 if weight is None else weight[name]
+            found = dataclasses.replace(moments[name], energy=moments[name].energy / scale)
+            parts.append(compensation.Elimination(found, matrix, rows, np.array(fixed, dtype=int)))
+        if not parts:
+            norms = _norm_products(split, site)[kept]
+            return [(int(kept[k]), float(norms[k])) for k in np.argsort(norms)[:count]]
+        return compensation.eliminate(parts, kept.tolist(), count)
+
+    def kept_rows(self, layer: Any, plan: Plan) -> np.ndarray:
+        """Rows of a reader whose units stay, ascending."""
+        kept = np.ones(len(compensation.matrix(self.dense, layer.name)) - 1, bool)
+        for site in self.sites[layer.name]:
+            kept[compensation.unit_rows(site, layer)[plan.dropped[site.name]].ravel()] = False
+        return np.flatnonzero(kept)
+
+    def repair(
+        self, graph: Graph, split: Graph, name: str, plan: Plan, moments: compensation.Moments
+    ) -> tuple[Graph, float]:
+        """The network with one reader solved for the rows that stay, and the error left."""
+        before = compensation.matrix(split, name)
+        kept = self.kept_rows(split.layers[name], plan)
+        constant = compensation.takes_constant(split, name)
+        values = compensation.solve(moments, before, kept, constant)
+        return compensation.with_matrix(graph, name, values), moments.error(values)
+
+
+def _inputs(problem: Problem) -> list[np.ndarray]:
+    given = problem.calibration
+    if given is None:
+        made = make_inputs(
+            problem.graph, problem.input_range, seed=problem.seed, verbose=problem.verbose
+        )
+        return list(made.arrays)
+    if isinstance(given, Mapping):
+        given = [given[ref.node] for ref in problem.graph.inputs]
+    arrays = list(given) if isinstance(given, (list, tuple)) else [given]
+    return [np.asarray(array, "float32") for array in arrays]
+
+
+def _norm_products(graph: Graph, site: Site) -> np.ndarray:
+    """Incoming times outgoing norm of every unit, for readers that cannot be re-solved."""
+    product = np.ones(site.num_units)
+    for role in ("produces", "consumes"):
+        square = np.zeros(site.num_units)
+        for slot in site.having(role):
+            weights = graph.layers[slot.layer].weights.get(slot.weight)
+            if weights is not None:
+                rows = np.moveaxis(weights, slot.axis, 0).reshape(weights.shape[slot.axis], -1)
+                square += np.square(rows).sum(1)[slot.positions].sum(1)
+        product *= np.sqrt(square)
+    return product
