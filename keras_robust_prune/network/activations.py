@@ -59,7 +59,7 @@ def linear(name: str = "linear") -> Elementwise:
 
 
 def leaky_relu(alpha: Any, name: str = "leaky_relu") -> Elementwise:
-    """x above 0, alpha * x below; alpha may be an array (PReLU)."""
+    """X above 0, alpha * x below; alpha may be an array (PReLU)."""
     alpha = np.asarray(alpha, np.float64)
 
     def slope(x: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def relu(
 
 
 def thresholded(slope: float, top: float | None, threshold: float) -> Elementwise:
-    """x from the threshold on, slope * (x - threshold) below it: a jump."""
+    """X from the threshold on, slope * (x - threshold) below it: a jump."""
     largest = math.inf if top is None else top
 
     def function(x: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ def thresholded(slope: float, top: float | None, threshold: float) -> Elementwis
 
 
 def elu(alpha: float = 1.0, scale: float = 1.0, name: str = "elu") -> Elementwise:
-    """scale * x above 0, scale * alpha * (exp(x) - 1) below."""
+    """Scale * x above 0, scale * alpha * (exp(x) - 1) below."""
     alpha, scale = float(alpha), float(scale)
 
     def function(x: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def tanh() -> Elementwise:
 
 
 def softsign() -> Elementwise:
-    """x / (1 + |x|)."""
+    """X / (1 + |x|)."""
     return Elementwise(
         "softsign", lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2, (0.0,)
     )
@@ -199,7 +199,7 @@ def _curve(name: str, function: Any, derivative: Any) -> Elementwise:
 
 @cache
 def swish() -> Elementwise:
-    """x * sigmoid(x)."""
+    """X * sigmoid(x)."""
 
     def derivative(x: np.ndarray) -> np.ndarray:
         s = sigmoid_value(x)
@@ -210,7 +210,7 @@ def swish() -> Elementwise:
 
 @cache
 def mish() -> Elementwise:
-    """x * tanh(softplus(x))."""
+    """X * tanh(softplus(x))."""
 
     def gate(x: np.ndarray) -> np.ndarray:
         return np.tanh(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
@@ -224,7 +224,7 @@ def mish() -> Elementwise:
 
 @cache
 def gelu(approximate: bool = False) -> Elementwise:
-    """x * Phi(x), exactly or with Keras's tanh formula."""
+    """X * Phi(x), exactly or with Keras's tanh formula."""
     if approximate:
         a, b = math.sqrt(2 / math.pi), 0.044715
 
@@ -248,7 +248,7 @@ def gelu(approximate: bool = False) -> Elementwise:
 
 
 def hard_swish() -> Elementwise:
-    """x * relu6(x + 3) / 6."""
+    """X * relu6(x + 3) / 6."""
     return Elementwise(
         "hard_swish",
         lambda x: x * np.clip(x + 3, 0, 6) / 6,

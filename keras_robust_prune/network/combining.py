@@ -21,6 +21,11 @@ def unbroadcast(coefficients: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return coefficients.sum(axis=axes, keepdims=True) if axes else coefficients
 
 
+def terms(shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+    """How many numbers `unbroadcast` adds at most, and a few more."""
+    return 8 + max(int(np.prod(shape)) // max(1, int(np.prod(item))) for item in shapes)
+
+
 def aligned(x: np.ndarray, rank: int) -> np.ndarray:
     """`(batch, *shape)` with axes of length 1 put in front of a shorter shape."""
     missing = rank - (x.ndim - 1)
@@ -74,13 +79,14 @@ class Sum(Primitive):
 
     def relax(self, inputs: Sequence[Interval], rounding: Rounding) -> Relaxation:
         size = sum(np.abs(aligned(x.magnitude, len(self.shape))) for x in inputs)
-        error = rounding.error(np.broadcast_to(size, (len(inputs[0].lower), *self.shape)), 8)
+        whole = np.broadcast_to(size, (len(inputs[0].lower), *self.shape))
+        error = rounding.error(whole, terms(self.shapes, self.shape))
         return Relaxation(-error, error)
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
-        passed: list[np.ndarray | None] = [
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        passed = [
             unbroadcast(coefficients if sign > 0 else -coefficients, shape)
             for sign, shape in zip(self.signs, self.shapes, strict=True)
         ]
@@ -151,14 +157,15 @@ class Product(Primitive):
             wins = second > first
             sides.append((np.where(wins, y1, y0), np.where(wins, x1, x0)))
         (low_x, low_y), (high_x, high_y) = sides
-        error = rounding.error(3 * x.magnitude * y.magnitude, 8)
+        size = 3 * x.magnitude * y.magnitude
+        error = rounding.error(size, terms(self.shapes, self.shape))
         offsets = -low_x * low_y - error, -high_x * high_y + error
         return Relaxation(*offsets, ((low_x, high_x), (low_y, high_y)))
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
-        passed: list[np.ndarray | None] = [
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        passed = [
             unbroadcast(coefficients * np.where(coefficients >= 0, low[:, None], high[:, None]), s)
             for (low, high), s in zip(relaxation.slopes, self.shapes, strict=True)
         ]
@@ -192,10 +199,10 @@ class Largest(Primitive):
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
-        passed: list[np.ndarray | None] = [
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        passed = [
             coefficients * np.where(coefficients >= 0, low[:, None], high[:, None])
-            for low, high in zip(*relaxation.slopes, strict=True)
+            for low, high in relaxation.slopes
         ]
         return passed, offset(coefficients, relaxation)
 
@@ -238,9 +245,9 @@ class Concatenation(Primitive):
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         cuts = np.cumsum([shape[self.axis] for shape in self.shapes])[:-1]
-        passed: list[np.ndarray | None] = list(np.split(coefficients, cuts, axis=self.axis + 2))
+        passed = list(np.split(coefficients, cuts, axis=self.axis + 2))
         return passed, np.zeros(coefficients.shape[:2], coefficients.dtype)
 
 

@@ -169,11 +169,9 @@ class Elementwise(Primitive):
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         low, high = (slope[:, None] for slope in relaxation.slopes)
-        passed = np.where(coefficients >= 0, low, high)
-        passed *= coefficients
-        return [passed], offset(coefficients, relaxation)
+        return [coefficients * np.where(coefficients >= 0, low, high)], offset(coefficients, relaxation)
 
 
 class ReLU(Elementwise):

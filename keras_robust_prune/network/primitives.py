@@ -61,7 +61,19 @@ class Relaxation:
 
     lower_offset: np.ndarray
     upper_offset: np.ndarray
-    slopes: Any = None
+    slopes: tuple[Any, ...] = ()
+
+    def take(self, index: np.ndarray) -> Relaxation:
+        """The lines of chosen boxes."""
+
+        def chosen(item: Any) -> Any:
+            if isinstance(item, tuple):
+                return tuple(chosen(part) for part in item)
+            return item if len(item) == 1 else item[index]
+
+        return Relaxation(
+            chosen(self.lower_offset), chosen(self.upper_offset), chosen(self.slopes)
+        )
 
 
 class Primitive:
@@ -90,11 +102,11 @@ class Primitive:
     def relax(self, inputs: Sequence[Interval], rounding: Rounding) -> Relaxation:
         """Lines around the output; by default its constant interval."""
         bounds = self.interval(inputs, rounding)
-        return Relaxation(bounds.lower, bounds.upper, [x.shape[1:] for x in inputs])
+        return Relaxation(bounds.lower, bounds.upper)
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """Lower bound of `coefficients * y` in terms of the inputs.
 
         Args:
@@ -102,9 +114,9 @@ class Primitive:
             relaxation: what `relax` returned for the same boxes.
 
         Returns:
-            Coefficients for every input (None for all zero) and a constant `(boxes, rows)`.
+            Coefficients for every input (none for constant lines) and a constant `(boxes, rows)`.
         """
-        return [None for _ in relaxation.slopes], offset(coefficients, relaxation)
+        return [], offset(coefficients, relaxation)
 
 
 def shifted(x: Interval, d: Interval, rounding: Rounding) -> Interval:
@@ -113,13 +125,25 @@ def shifted(x: Interval, d: Interval, rounding: Rounding) -> Interval:
 
 
 def offset(coefficients: np.ndarray, relaxation: Relaxation) -> np.ndarray:
-    """Least constant part: positive coefficients meet the lower line, negative ones the upper."""
-    boxes, rows = coefficients.shape[:2]
-    flat = coefficients.reshape(boxes, rows, -1)
-    lower = relaxation.lower_offset.reshape(relaxation.lower_offset.shape[0], -1, 1)
-    upper = relaxation.upper_offset.reshape(relaxation.upper_offset.shape[0], -1, 1)
-    total = np.matmul(flat, (lower + upper) / 2) - np.matmul(np.abs(flat), (upper - lower) / 2)
-    return np.asarray(total[..., 0])
+    """Least constant part, rounded down: positive coefficients meet the lower line, negative ones the upper.
+
+    Args:
+        coefficients: `(boxes, rows, *shape)`; one box stands for all.
+        relaxation: lines for as many boxes, or one.
+    """
+    flat = coefficients.reshape(*coefficients.shape[:2], -1)
+    lower = relaxation.lower_offset.reshape(len(relaxation.lower_offset), -1, 1)
+    upper = relaxation.upper_offset.reshape(len(relaxation.upper_offset), -1, 1)
+    error = Rounding(flat.dtype).error(np.maximum(np.abs(lower), np.abs(upper)), flat.shape[2])
+    spread = (upper - lower) / 2 + error
+    return products(flat, (lower + upper) / 2) - products(np.abs(flat), spread)
+
+
+def products(coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`(boxes, rows, n)` times `(boxes, n, 1)` to `(boxes, rows)`; where one has a single box it serves all."""
+    if coefficients.shape[1] == 1 and len(coefficients) == len(values):
+        return np.asarray(np.einsum("bn,bn->b", coefficients[:, 0], values[..., 0])[:, None])
+    return np.asarray(np.matmul(coefficients, values)[..., 0])
 
 
 class Linear(Primitive):
@@ -205,11 +229,14 @@ class Linear(Primitive):
         """The map itself, give or take its rounding error."""
         error = self.error(inputs[0].magnitude, rounding)
         bias = np.zeros((), error.dtype) if self.bias is None else self.bias
-        return Relaxation(bias - error, bias + error)
+        shape = (len(error), *self.out_shape)
+        return Relaxation(
+            np.broadcast_to(bias - error, shape), np.broadcast_to(bias + error, shape)
+        )
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """A^T on the coefficients."""
         boxes, rows = coefficients.shape[:2]
         passed = self.adjoint(coefficients.reshape(boxes * rows, *self.out_shape))

@@ -361,24 +361,22 @@ class MaxPool(Primitive):
 
     def backward(
         self, coefficients: np.ndarray, relaxation: Relaxation
-    ) -> tuple[list[np.ndarray | None], np.ndarray]:
-        boxes, rows = coefficients.shape[:2]
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         positive, negative = np.maximum(coefficients, 0), np.minimum(coefficients, 0)
+        boxes = max(len(coefficients), len(relaxation.lower_offset))
         parts = (
-            (positive * low[:, None] + negative * high[:, None]).reshape(
-                boxes * rows, *coefficients.shape[2:]
-            )
-            for low, high in zip(*relaxation.slopes, strict=True)
+            (positive * low[:, None] + negative * high[:, None]).reshape(-1, *positive.shape[2:])
+            for low, high in relaxation.slopes
         )
         passed = self.window.add_back(parts, coefficients.shape[-1])
-        return [passed.reshape(boxes, rows, *passed.shape[1:])], offset(coefficients, relaxation)
+        return [passed.reshape(boxes, -1, *passed.shape[1:])], offset(coefficients, relaxation)
 
 
 def largest_lines(lowers: np.ndarray, uppers: np.ndarray, rounding: Rounding) -> Relaxation:
     """Lines around the largest of several numbers.
 
-    Below lies the number with the greatest lower end, x_m. Above lies x_m + sum over the others of relu(x_i - t) with
-    t = l_m, each replaced by its chord; or the constant greatest upper end where that is lower in the middle.
+    Below lies the number with the greatest lower end; above lies the same where no other can exceed it, else the
+    constant greatest upper end. (Sloped planes above are tighter alone, but not behind a layer of ReLUs.)
 
     Args:
         lowers: lower ends, `(numbers, *shape)`, -inf for what is not there.
@@ -387,17 +385,11 @@ def largest_lines(lowers: np.ndarray, uppers: np.ndarray, rounding: Rounding) ->
     """
     leader = np.argmax(lowers, axis=0)
     chosen = np.arange(len(lowers)).reshape(-1, *[1] * leader.ndim) == leader
-    threshold, top = lowers.max(axis=0), uppers.max(axis=0)
-    rising = (uppers > threshold) & ~chosen
-    width = np.where(rising, uppers - np.where(rising, lowers, 0), 1)
-    slopes = np.where(rising, (uppers - threshold) / width, 0) + chosen
-    # chord of relu(x_i - t): slope * (x_i - l_i)
-    constant = -np.where(rising, slopes * np.where(rising, lowers, 0), 0).sum(axis=0)
-    middle = np.where(np.isfinite(lowers), (lowers + uppers) / 2, 0)
-    flat = (slopes * middle).sum(axis=0) + constant >= top
-    slopes, constant = np.where(flat, 0, slopes), np.where(flat, top, constant)
-    size = np.abs(np.where(np.isfinite(lowers), lowers, 0)).sum(axis=0)
-    error = rounding.error(size + np.abs(np.where(np.isfinite(uppers), uppers, 0)).sum(axis=0), 8)
-    dtype = rounding.dtype
-    lines = (chosen.astype(dtype), slopes.astype(dtype))
-    return Relaxation(-error.astype(dtype), (constant + error).astype(dtype), lines)
+    others = np.where(chosen, -np.inf, uppers).max(axis=0)
+    decided = others <= lowers.max(axis=0)
+    top = uppers.max(axis=0)
+    error = rounding.error(np.maximum(np.abs(top), np.abs(lowers.max(axis=0))), len(lowers) + 8)
+    slopes = tuple(
+        (item.astype(rounding.dtype), (item & decided).astype(rounding.dtype)) for item in chosen
+    )
+    return Relaxation(-error, np.where(decided, 0, top) + error, slopes)

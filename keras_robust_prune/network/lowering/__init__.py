@@ -1,7 +1,7 @@
 """Every layer in terms of the few primitives that the analyses know."""
 
-from keras_robust_prune.network.lowering.base import LoweringError, lower
 from keras_robust_prune.network.lowering.base import LOWERINGS as _LOWERINGS
+from keras_robust_prune.network.lowering.base import LoweringError, lower
 from keras_robust_prune.network.lowering.layers import LAYERS as _LAYERS
 from keras_robust_prune.network.lowering.operators import OPERATORS as _OPERATORS
 from keras_robust_prune.network.lowering.space import SPACE as _SPACE

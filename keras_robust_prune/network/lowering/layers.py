@@ -31,7 +31,7 @@ def dense(call: Call) -> int:
 
 
 def batch_normalization(call: Call) -> int:
-    """gamma (x - mean) / sqrt(variance + epsilon) + beta, with stored statistics."""
+    """Gamma (x - mean) / sqrt(variance + epsilon) + beta, with stored statistics."""
     (x,) = call.inputs
     weights = {name: np.asarray(v, np.float64) for name, v in call.layer.weights.items()}
     mean, variance = weights["moving_mean"], weights["moving_variance"]
@@ -41,7 +41,7 @@ def batch_normalization(call: Call) -> int:
 
 
 def affine(call: Call, x: int, factor: Any, *bias: Any) -> int:
-    """x * factor + the sum of `bias`, per channel or broadcast."""
+    """X * factor + the sum of `bias`, per channel or broadcast."""
     shape = call.shape(x)
     axis = call.config.get("axis", -1)
     axis = list(axis) if isinstance(axis, (list, tuple)) else [axis]
@@ -85,7 +85,7 @@ def normalization(call: Call) -> int:
 
 
 def rescaling(call: Call) -> int:
-    """x * scale + offset."""
+    """X * scale + offset."""
     (x,) = call.inputs
     return affine(call, x, call.config["scale"], call.config.get("offset", 0.0))
 
@@ -243,8 +243,8 @@ IDENTITIES = (
     + ["DropPath", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"]
 )
 LAYERS: dict[str, Lowering] = {
-    **{kind: identity for kind in IDENTITIES},
-    **{kind: activation_layer for kind in ACTIVATION_LAYERS},
+    **dict.fromkeys(IDENTITIES, identity),
+    **dict.fromkeys(ACTIVATION_LAYERS, activation_layer),
     "Dense": dense,
     "EinsumDense": dense,
     "BatchNormalization": batch_normalization,

@@ -76,7 +76,7 @@ def _operands(call: Call) -> list[Any]:
 
 
 def _constant(call: Call, x: int, factor: Any, bias: Any) -> int:
-    """x * factor + bias."""
+    """X * factor + bias."""
     shape = np.broadcast_shapes(call.shape(x), _inner(factor).shape, _inner(bias).shape)
     place = broadcast(call, x, shape)
     factor, bias = (np.broadcast_to(_inner(value), shape) for value in (factor, bias))
