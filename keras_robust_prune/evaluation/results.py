@@ -1,0 +1,222 @@
+"""What an evaluation found: shares with confidence intervals, as a table and as a dict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+CLEAN, ATTACK, CORRUPTION, AGREEMENT = "clean", "attack", "corruption", "agreement"
+ALL_HEADS = "all outputs"
+Z_95 = 1.959963984540054
+
+
+def wilson_interval(count: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a share: where the true share lies with 95 % confidence.
+
+    Args:
+        count: successes, 0 to `total`.
+        total: trials.
+        z: quantile of the normal distribution; 1.96 stands for 95 %.
+
+    Returns:
+        Lower and upper end in [0, 1]; (0, 1) without trials.
+
+    Raises:
+        ValueError: `count` does not lie between 0 and `total`.
+
+    Example:
+        >>> [round(end, 4) for end in wilson_interval(8, 10)]
+        [0.4902, 0.9433]
+
+    Reference:
+        Wilson, 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if not 0 <= count <= total:
+        raise ValueError(f"{count} of {total} is no share: count lies between 0 and total.")
+    if total == 0:
+        return 0.0, 1.0
+    share, spread = count / total, z * z / total
+    middle = (share + spread / 2) / (1 + spread)
+    reach = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measure:
+    """A share of the inputs for which something holds.
+
+    Attributes:
+        head: the output it is about.
+        kind: `"clean"`, `"attack"`, `"corruption"` or `"agreement"`.
+        name: the attack or corruption, e.g. `"pgd@0.05"`, `"jpeg@3"`; else the kind.
+        holds: for which inputs, `(num_inputs,)` bool.
+        seconds: how long measuring took.
+    """
+
+    head: str
+    kind: str
+    name: str
+    holds: np.ndarray = dataclasses.field(repr=False)
+    seconds: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """For how many inputs it holds."""
+        return int(np.count_nonzero(self.holds))
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]."""
+        return self.count / len(self.holds) if len(self.holds) else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share."""
+        return wilson_interval(self.count, len(self.holds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the single inputs, as plain values."""
+        lower, upper = self.interval
+        return {
+            "output": self.head,
+            "kind": self.kind,
+            "name": self.name,
+            "value": self.value,
+            "lower": lower,
+            "upper": upper,
+            "count": self.count,
+            "total": len(self.holds),
+            "seconds": self.seconds,
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found. Prints as a table; `to_dict()` gives plain values.
+
+    An input counts as robust if it is classified rightly and no point that the attack found is classified otherwise. So
+    a robust accuracy is an upper bound: a stronger attack may lower it.
+
+    Attributes:
+        subject: what was evaluated.
+        num_inputs: on how many inputs.
+        measures: every share; with several outputs each for every output, then for all of them at once.
+        warnings: reasons to distrust the figures, e.g. masked gradients.
+
+    Example:
+        >>> measure = Measure("probability", "clean", "clean", np.array([True, True, False, True]))
+        >>> print(Evaluation("toy", 4, (measure,)))
+        toy, 4 inputs
+        measure   accuracy   95 % interval
+        clean        .7500   [.3006, .9544]
+        >>> Evaluation("toy", 4, (measure,))["clean"]
+        0.75
+    """
+
+    subject: str
+    num_inputs: int
+    measures: tuple[Measure, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The outputs, in order; with several, `"all outputs"` last."""
+        return tuple(dict.fromkeys(measure.head for measure in self.measures))
+
+    def find(self, name: str, head: str | None = None) -> Measure:
+        """A measure by its name, for one output; by default the only one, or all at once.
+
+        Raises:
+            KeyError: there is none.
+        """
+        head = head or self.heads[-1]
+        for measure in self.measures:
+            if (measure.name, measure.head) == (name, head):
+                return measure
+        names = dict.fromkeys(measure.name for measure in self.measures)
+        raise KeyError(
+            f"Nothing called {name!r} was measured for {head!r}; there is {list(names)}."
+        )
+
+    def __getitem__(self, name: str) -> float:
+        return self.find(name).value
+
+    @property
+    def accuracy(self) -> float:
+        """Clean accuracy, in [0, 1]; with several outputs of all at once."""
+        return self[CLEAN]
+
+    @property
+    def corruption_accuracy(self) -> float:
+        """Mean accuracy over every corruption and severity measured; NaN without any."""
+        head = self.heads[-1]
+        values = [m.value for m in self.measures if m.kind == CORRUPTION and m.head == head]
+        return sum(values) / len(values) if values else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, ready for JSON."""
+        return {
+            "subject": self.subject,
+            "num_inputs": self.num_inputs,
+            "measures": [measure.to_dict() for measure in self.measures],
+            "warnings": list(self.warnings),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.subject}, {self.num_inputs:,} inputs"]
+        many = len(self.heads) > 1
+        rows = [("measure", *(("output",) if many else ()), "accuracy", "95 % interval")]
+        rows += [self._row(m, many) for m in self.measures if m.kind != CORRUPTION]
+        lines += _table(rows)
+        for head in self.heads:
+            lines += self._corruptions(head, many)
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+    @staticmethod
+    def _row(measure: Measure, many: bool) -> tuple[str, ...]:
+        lower, upper = (_share(end) for end in measure.interval)
+        name = "agreement with reference" if measure.kind == AGREEMENT else measure.name
+        head = (measure.head,) if many else ()
+        return (name, *head, _share(measure.value), f"[{lower}, {upper}]")
+
+    def _corruptions(self, head: str, many: bool) -> list[str]:
+        found: dict[str, dict[str, float]] = {}
+        for measure in self.measures:
+            if measure.kind == CORRUPTION and measure.head == head:
+                name, _, severity = measure.name.partition("@")
+                found.setdefault(name, {})[severity] = measure.value
+        if not found:
+            return []
+        severities = sorted({severity for values in found.values() for severity in values})
+        rows = [("corruption", *severities, "mean")]
+        for name, values in found.items():
+            cells = [_share(values[s]) if s in values else "" for s in severities]
+            rows.append((name, *cells, _share(sum(values.values()) / len(values))))
+        title = f"accuracy of {head!r} by severity" if many else "accuracy by severity"
+        return ["", title, *_table(rows)]
+
+
+def _share(value: float) -> str:
+    """`.9876`, `1.000`."""
+    text = f"{value:.4f}"
+    return text[:5] if text.startswith("1") else text.lstrip("0")
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Lines with the text columns left, columns of numbers right."""
+    rows = list(rows)
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    number = [all(row[k][:1] in ("", ".", "1") for row in rows[1:]) for k in range(len(widths))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, number, strict=True)
+        ]
+        lines.append("   ".join(cells).rstrip())
+    return lines

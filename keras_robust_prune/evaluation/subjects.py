@@ -1,0 +1,219 @@
+"""What is evaluated: a Keras model or a `.tflite` file, seen as rows in, classes and scores out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_robust_prune.evaluation.layout import Layout
+from keras_robust_prune.evaluation.litefile import LiteFile
+from keras_robust_prune.evaluation.logits import PROBABILITIES, logits
+from keras_robust_prune.network import kerases, reading
+from keras_robust_prune.network.graph import Graph, map_refs
+
+
+class Subject(Protocol):
+    """A network that can be asked for outputs and for scores, which order the classes and do not saturate."""
+
+    layout: Layout
+    output_names: tuple[str, ...]
+    activations: tuple[str, ...]
+    has_gradients: bool
+    integer_inputs: tuple[str, ...]
+
+    def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Outputs and scores of every output, each `(num_inputs, width)`."""
+
+
+class KerasSubject:
+    """A Keras model of either kind, or the path of one."""
+
+    has_gradients = True
+
+    def __init__(self, model: Any) -> None:
+        tf = kerases.tensorflow()
+        if isinstance(model, (str, os.PathLike)):
+            model = reading.load(Path(model))
+        graph = reading.read(model)
+        scoring, self.activations = logits(graph)
+        self.layout = Layout(
+            tuple(graph.layer_of(ref).name for ref in graph.inputs),
+            tuple(_known(graph.shape(ref), graph.layer_of(ref).name) for ref in graph.inputs),
+        )
+        self.dtypes = [_dtype(graph.layer_of(ref).config.get("dtype")) for ref in graph.inputs]
+        self.integer_inputs = tuple(
+            name
+            for name, dtype in zip(self.layout.names, self.dtypes, strict=True)
+            if "int" in dtype
+        )
+        self.output_names = _output_names(model, graph)
+        self._inputs = graph.inputs
+        self._structure = graph.input_structure
+        self._model = reading.build(scoring)
+        row = tf.TensorSpec([None, self.layout.num_features], tf.float32)
+        function = tf.function(self._both, input_signature=[row], autograph=False)
+        self._function = function.get_concrete_function()
+
+    def _both(self, rows: Any) -> list[Any]:
+        tf = kerases.tensorflow()
+        parts = self.layout.unpack(rows, tf.reshape)
+        feeds = {
+            ref: tf.cast(part, dtype)
+            for ref, part, dtype in zip(self._inputs, parts, self.dtypes, strict=True)
+        }
+        structure = self._structure
+        if structure is None:
+            structure = list(self._inputs) if len(self._inputs) > 1 else self._inputs[0]
+        values = self._model(map_refs(feeds.__getitem__, structure), training=False)
+        return [tf.reshape(tf.cast(v, tf.float32), (-1, math.prod(v.shape[1:]))) for v in values]
+
+    def tensors(self, rows: Any) -> list[Any]:
+        """Scores of every output as tensors that gradients pass."""
+        return self._both(rows)[len(self.output_names) :]
+
+    def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Outputs and scores of every output, each `(num_inputs, width)`."""
+        tf = kerases.tensorflow()
+        chunks = [
+            [
+                value.numpy()
+                for value in self._function(tf.constant(rows[start : start + batch_size]))
+            ]
+            for start in range(0, max(len(rows), 1), batch_size)
+        ]
+        values = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+        return values[: len(values) // 2], values[len(values) // 2 :]
+
+
+class FileSubject:
+    """A `.tflite` file: outputs only, no gradients. Scores are logits, read off the probabilities."""
+
+    has_gradients = False
+
+    def __init__(self, path: str | os.PathLike[str], like: Subject | None = None) -> None:
+        names = ((), ()) if like is None else (like.layout.names, like.output_names)
+        self._file = LiteFile(path, *names)
+        self.layout = self._file.layout
+        self.output_names = self._file.output_names
+        if like is not None and len(like.output_names) == len(self.output_names):
+            self.output_names = like.output_names
+        self.activations = self._file.activations()
+        self.integer_inputs = self._file.integer_inputs
+
+    def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Outputs and scores of every output, each `(num_inputs, width)`."""
+        outputs = [value.reshape(len(rows), -1) for value in self._file(rows, batch_size)]
+        scores = [
+            _log_odds(value, name, step)
+            for value, name, step in zip(
+                outputs, self.activations, self._file.resolution(), strict=True
+            )
+        ]
+        return outputs, scores
+
+
+def open_subject(model: Any, like: Subject | None = None) -> Subject:
+    """The subject that a model, a path or a `.tflite` path stands for; a subject is left as it is."""
+    if isinstance(model, (KerasSubject, FileSubject)):
+        return model
+    if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".tflite"):
+        return FileSubject(model, like)
+    return KerasSubject(model)
+
+
+def _log_odds(value: np.ndarray, activation: str, step: float) -> np.ndarray:
+    """Logits (up to a constant) of probabilities; half a quantisation step stands for 0."""
+    floor = np.float32(max(step / 2, 1e-37))
+    if activation == "softmax":
+        return np.log(np.maximum(value, floor))
+    if activation == "sigmoid":
+        rest = np.maximum(1 - value, max(step / 2, np.finfo(np.float32).eps / 4))
+        return np.log(np.maximum(value, floor)) - np.log(rest)
+    return value
+
+
+def _known(shape: tuple[int | None, ...], name: str) -> tuple[int, ...]:
+    if any(size is None for size in shape):
+        raise ValueError(
+            f"Input {name!r} has the open shape {shape}. Evaluate a model whose input shape is"
+            " fixed: build it with the size of your examples."
+        )
+    return tuple(int(size) for size in shape if size is not None)
+
+
+def _dtype(policy: Any) -> str:
+    """The name of a type, given as such or as a Keras policy."""
+    return policy if isinstance(policy, str) else "float32"
+
+
+def _output_names(model: Any, graph: Graph) -> tuple[str, ...]:
+    """The names by which `y` and the signature of an exported file call the outputs."""
+    if isinstance(graph.output_structure, Mapping):
+        return tuple(str(key) for key in graph.output_structure)
+    names = tuple(getattr(model, "output_names", ()))
+    if len(names) == len(graph.outputs):
+        return names
+    return tuple(graph.layer_of(ref).name for ref in graph.outputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Head:
+    """One question that a network answers: which class?
+
+    Attributes:
+        name: of the output; of a multi-label output with the label's number.
+        output: which output of the network.
+        activation: the output's last activation.
+        labels: the right classes, `(num_inputs,)`.
+        column: which unit of a multi-label output; None takes them all.
+        num_classes: at least 2.
+    """
+
+    name: str
+    output: int
+    activation: str
+    labels: np.ndarray
+    column: int | None
+    num_classes: int
+
+    def predict(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Predicted classes `(num_inputs,)`: the largest output; for one unit whether it exceeds one half."""
+        value = self._own(outputs[self.output])
+        if self.num_classes > 2 or value.shape[1] == 2:
+            return value.argmax(1)
+        return (value[:, 0] > (0.5 if self.activation in PROBABILITIES else 0.0)).astype(np.int64)
+
+    def scores(self, logits: Sequence[Any], concat: Callable[[list[Any], int], Any]) -> Any:
+        """Logits `(num_inputs, num_classes)`; one unit z becomes the two logits -z/2 and z/2."""
+        value = self._own(logits[self.output])
+        return value if value.shape[1] > 1 else concat([-value / 2, value / 2], 1)
+
+    def _own(self, value: Any) -> Any:
+        return value if self.column is None else value[:, self.column : self.column + 1]
+
+
+class Scorer:
+    """One head of one subject: the function that attacks turn against."""
+
+    def __init__(self, subject: Subject, head: Head, batch_size: int = 256) -> None:
+        self.subject, self.head, self.batch_size = subject, head, batch_size
+        self.compiled: dict[Any, Any] = {}
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Predicted classes `(num_inputs,)`."""
+        return self.head.predict(self.subject.run(rows, self.batch_size)[0])
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Logits `(num_inputs, num_classes)`."""
+        return self.head.scores(self.subject.run(rows, self.batch_size)[1], np.concatenate)
+
+    def tensor(self, rows: Any) -> Any:
+        """Logits as a tensor that gradients pass."""
+        assert isinstance(self.subject, KerasSubject)
+        return self.head.scores(self.subject.tensors(rows), kerases.tensorflow().concat)
