@@ -7,7 +7,6 @@ at all; what went wrong is one message and the exit code 1, an interruption is 1
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 import textwrap
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from keras_robust_prune.delivery.inputs import load_inputs, load_labelled, load_range
 
@@ -322,9 +321,6 @@ def run(words: Sequence[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
         print(usage())
         return 0
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         if words[0] not in COMMANDS:
             raise ValueError(f"There is no command {words[0]!r}.\n\n{usage()}")
@@ -344,13 +340,18 @@ def run(words: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """The program `keras-robust-prune`."""
+    """The program `keras-robust-prune`; it keeps TensorFlow's remarks on itself to itself."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def parse(words: Sequence[str]) -> Sequence[str]:
         flags.FLAGS(words[:1])
         return words[1:]
 
-    app.run(run, flags_parser=parse)
+    def quietly(words: Sequence[str]) -> int:
+        logging.set_verbosity(logging.ERROR)
+        return run(words)
+
+    app.run(quietly, flags_parser=parse)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_defaults_are_those_of_prune() -> None:
         (["prune", NETWORK, "out", "--target=half"], "prune --help"),
         (["prune", NETWORK, "out", "--attacks=pgd@0.1"], "--data"),
         (["prune", NETWORK, "out", "--target=1.5"], r"\[0, 1\)|below 1"),
-        (["prune", NETWORK, "out", "--method=best"], "Choose one of robust"),
+        (["prune", NETWORK, "out", "--method=best"], "Choose one of .*paper"),
         (["prune", NETWORK, "out", "--input_range=1"], "two numbers such as 0,255"),
         (["prune", NETWORK, "out", "--keep=dens"], "did you mean 'dense'"),
         (["prune", "nowhere.h5", "out"], "no such file"),
@@ -118,7 +118,7 @@ def test_prune_writes_every_output(
     text = page.read_text()
     assert "<svg" in text
     assert f"{params:,}" in text
-    assert "http" not in text.replace("http://www.w3.org", "").replace("https://matplotlib.org", "")
+    assert re.search(r'(src|href)="(?!#)', text) is None
 
 
 def test_what_exists_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keras_robust_prune.delivery.tflite import ExportReport
 from keras_robust_prune.evaluation.results import Evaluation
-from keras_robust_prune.network.summary import Comparison, table
+from keras_robust_prune.network.summary import Comparison, count, table
 
 HEADER = ("measured", "before", "after")
 STYLE = """
@@ -29,6 +30,10 @@ class Quantity(NamedTuple):
     name: str
     before: str
     after: str
+
+    def of(self, subject: str) -> Quantity:
+        """The same, said of something in particular."""
+        return self._replace(name=f"{subject} {self.name}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +58,9 @@ class Report:
         parts = [str(self.comparison)]
         if self.quantities:
             parts.append(table(HEADER, self.quantities))
-        return "\n\n".join([*parts, *self.notes])
+        if self.notes:
+            parts.append("\n".join(self.notes))
+        return "\n\n".join(parts)
 
     def to_html(self) -> str:
         """A page that needs nothing from elsewhere.
@@ -99,6 +106,20 @@ def accuracies(before: Evaluation, after: Evaluation) -> tuple[Quantity, ...]:
     )
 
 
+def files(before: ExportReport, after: ExportReport) -> tuple[Quantity, ...]:
+    """Bytes and latency of two `.tflite` files.
+
+    Example:
+        >>> dense = ExportReport("dense.tflite", None, 2000, {}, 0.0, 0.25)
+        >>> files(dense, dataclasses.replace(dense, num_bytes=1000, latency_ms=0.125))[0]
+        Quantity(name='.tflite bytes', before='2,000', after='1,000')
+    """
+    return (
+        Quantity(".tflite bytes", count(before.num_bytes), count(after.num_bytes)),
+        Quantity("ms per input, one thread", f"{before.latency_ms:.4f}", f"{after.latency_ms:.4f}"),
+    )
+
+
 def require_matplotlib() -> Any:
     """Matplotlib, without a window.
 
@@ -131,7 +152,7 @@ def chart(history: Mapping[str, Sequence[float]]) -> str:
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]
 

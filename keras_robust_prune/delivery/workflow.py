@@ -92,9 +92,16 @@ class Job:
         """Bytes and latency of the `.tflite` file that stays, and of the dense one's, which does not."""
         if self.tflite is None:
             return ()
-        options = {"quantize": self.quantize, "input_range": self.input_range}
+        options: dict[str, Any] = {"quantize": self.quantize, "input_range": self.input_range}
+        calibration = self.options.get("calibration")
+        if self.quantize == "int8" and not isinstance(calibration, str):
+            options["calibration"] = calibration
         with tempfile.TemporaryDirectory() as folder:
-            before = export_tflite(dense, Path(folder) / "dense.tflite", **options)
-            with writing.replacing(self.tflite, self.overwrite) as draft:
-                after = export_tflite(pruned, draft, **options)
-        return files(before, after)
+            path = Path(folder) / "dense.tflite"
+            before = export_tflite(dense, path, **options)
+            after = export_tflite(pruned, self.tflite, overwrite=self.overwrite, **options)
+            if self.labelled is None:
+                return files(before, after)
+            found = [evaluate(file, *self.labelled) for file in (path, self.tflite)]
+        kept = (quantity.of(".tflite") for quantity in accuracies(*found))
+        return (*kept, *files(before, after))
