@@ -47,7 +47,7 @@ class Paper:
     Attributes:
         energy: of an output deviation. The published one, `PublishedEnergy(alpha)`, saturates on
             ReLU networks; the default does not.
-        bias_aware: whether biases count in the saliency.
+        bias: how biases count in the saliency, `"weight"` or `"relative"`.
 
     Reference:
         [Meng et al., 2023](https://arxiv.org/abs/2204.00783). Their program's faults are mended:
@@ -57,11 +57,11 @@ class Paper:
 
     name: ClassVar[str] = "paper"
     energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
-    bias_aware: bool = True
+    bias: str = "weight"
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
-        yield from progressive(problem, _Annealing(problem, self.energy, self.bias_aware))
+        yield from progressive(problem, _Annealing(problem, self.energy, self.bias))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Greedy:
 
     Attributes:
         energy: of an output deviation.
-        bias_aware: whether biases count in the saliency.
+        bias: how biases count in the saliency, `"weight"` or `"relative"`.
 
     Reference:
         The mode "impact" of the authors' program, [Meng et al., 2023](https://arxiv.org/abs/2204.00783).
@@ -78,11 +78,11 @@ class Greedy:
 
     name: ClassVar[str] = "greedy"
     energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
-    bias_aware: bool = True
+    bias: str = "weight"
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
-        yield from progressive(problem, _Greedy(problem, self.energy, self.bias_aware))
+        yield from progressive(problem, _Greedy(problem, self.energy, self.bias))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +118,9 @@ class Candidates:
 class _Guided:
     """Keeps what stays the same between choices: distances, bounds."""
 
-    def __init__(self, problem: Problem, energy: Energy, bias_aware: bool) -> None:
+    def __init__(self, problem: Problem, energy: Energy, bias: str) -> None:
         self._energy = energy
-        self._bias_aware = bias_aware
+        self._bias = bias
         self._distances: dict[str, tuple[tuple[np.ndarray, ...], np.ndarray]] = {}
         graph = problem.first_state().graph
         program = lower(graph, np.float32)
@@ -173,7 +173,7 @@ class _Guided:
         arrays = incoming_arrays(graph, site)
         known = self._distances.get(site.name)
         if known is None or any(a is not b for a, b in zip(known[0], arrays, strict=True)):
-            known = arrays, pair_distances(graph, site, self._bias_aware)
+            known = arrays, pair_distances(graph, site, self._bias)
             self._distances[site.name] = known
         return known[1]
 

@@ -79,7 +79,7 @@ def test_pair_saliency_is_the_formula():
     graph, site = two_layers()
     x, b = graph.layers["first"].weights["kernel"], graph.layers["first"].weights["bias"]
     v = graph.layers["last"].weights["kernel"]
-    found = pair_saliency(graph, site)
+    found = pair_saliency(graph, site, bias="relative")
     for i in range(6):
         for j in range(6):
             apart = np.linalg.norm(x[:, i].astype(float) - x[:, j])
@@ -88,20 +88,27 @@ def test_pair_saliency_is_the_formula():
             assert found[i, j] == pytest.approx(apart * np.linalg.norm(v[j]), rel=1e-5)
 
 
-def test_without_biases_distance_is_euclidean():
+def test_a_bias_is_the_weight_of_a_constant_input():
     graph, site = two_layers()
-    x = graph.layers["first"].weights["kernel"]
-    found = pair_distances(graph, site, bias_aware=False)
-    assert found[1, 4] == pytest.approx(np.linalg.norm(x[:, 1] - x[:, 4]), rel=1e-6)
+    x, b = graph.layers["first"].weights["kernel"], graph.layers["first"].weights["bias"]
+    found = pair_distances(graph, site)
+    expected = np.linalg.norm(np.append(x[:, 1], b[1]) - np.append(x[:, 4], b[4]))
+    assert found[1, 4] == pytest.approx(expected, rel=1e-6)
     np.testing.assert_array_equal(found, found.T)
     np.testing.assert_array_equal(found.diagonal(), np.zeros(6))
+
+
+def test_another_way_with_biases_is_refused():
+    with pytest.raises(ValueError, match="'weight', 'relative'"):
+        pair_distances(*two_layers(), bias="none")
 
 
 def test_bias_term_is_the_published_one_for_biases_of_one_sign_and_at_most_1():
     graph, site = two_layers()
     bias = np.array([3.0, 1.0, 0.0, 0.0, 2.0, -2.0], "float32")
     graph = graph.with_weights({("first", "bias"): bias})
-    term = pair_distances(graph, site) - pair_distances(graph, site, bias_aware=False)
+    unbiased = graph.with_weights({("first", "bias"): np.zeros(6, "float32")})
+    term = pair_distances(graph, site, "relative") - pair_distances(unbiased, site)
     assert term[0, 1] == pytest.approx(abs(3 - 1) / abs(3 + 1))
     assert term[2, 3] == 0.0
     assert term[0, 2] == pytest.approx(1.0)
