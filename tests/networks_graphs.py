@@ -209,8 +209,8 @@ def recurrent(keras: Any) -> Any:
     layers = keras.layers
     inputs = keras.Input((6,), dtype="int32")
     x = layers.Embedding(10, 6, mask_zero=True)(inputs)
-    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(x)
-    x = layers.GRU(5)(x)
+    x = layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True))(x)
+    x = layers.SimpleRNN(5)(x)
     return keras.Model(inputs, layers.Dense(3)(x), name="recurrent")
 
 

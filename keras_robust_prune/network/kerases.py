@@ -55,13 +55,19 @@ def keras() -> Any:
         ModelError: Keras 3 runs on another backend.
     """
     tensorflow()
-    found = importlib.import_module("keras")
-    if found.backend.backend() != "tensorflow":
+    try:
+        found = importlib.import_module("keras")
+        backend = found.backend.backend()
+    except ImportError:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        if backend == "tensorflow":
+            raise
+    if backend != "tensorflow":
         raise ModelError(
             "Keras 3 cannot be used",
             [
-                f"its backend is '{found.backend.backend()}', and only 'tensorflow' is supported. "
-                "Start Python with KERAS_BACKEND=tensorflow, or set it before keras is imported."
+                f"its backend is '{backend}', and only 'tensorflow' is supported. Start Python with "
+                "KERAS_BACKEND=tensorflow, or set it before keras is imported."
             ],
         )
     return found
