@@ -26,7 +26,8 @@ def sites_or_skip(graph):
     try:
         return find_sites(graph)
     except ValueError as error:
-        assert "no unit that can be removed" in str(error)
+        if "no unit that can be removed" not in str(error):
+            raise
         pytest.skip("nothing can be removed from this network")
 
 
@@ -93,7 +94,10 @@ def test_merging_identical_twins_is_exact(name, keras):
     twins = graph.with_weights(changed)
     removals = tuple(Removal(site.name, 1, 0) for site in sites.sites)
     merged = cut(merge(twins, sites, removals), sites, Plan(removals, dict(sites.widths)))
-    if any(layer.kind == "DepthwiseConv2D" and layer.config["depth_multiplier"] > 1 for layer in graph.layers.values()):
+    if any(
+        layer.kind == "DepthwiseConv2D" and layer.config["depth_multiplier"] > 1
+        for layer in graph.layers.values()
+    ):
         pytest.skip("entries of one unit differ behind a depth multiplier")
     model = build(twins)
     same(build(merged), model, random_inputs(model))

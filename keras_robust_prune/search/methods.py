@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from keras_robust_prune.search.problem import Method
+from keras_robust_prune.search.robust import Robust
 from keras_robust_prune.search.strategies import METHODS as REFERENCES
 
-METHODS: dict[str, Method] = {**REFERENCES}
+METHODS: dict[str, Method] = {method.name: method for method in (Robust(), *REFERENCES.values())}
 
 
 def method_for(method: Any) -> Method:

@@ -10,12 +10,15 @@ from keras_robust_prune.network.reading import read
 from keras_robust_prune.network.sites import find_sites
 from keras_robust_prune.search.methods import method_for
 from keras_robust_prune.search.problem import Method, Problem, PruningState
+from keras_robust_prune.search.robust import Robust
 from keras_robust_prune.search.schedules import check_fraction
 from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.training.wrappers import masked_layers, plan_of, set_masks, write_weights
 
 HOOKS = [f"on_{mode}_{end}" for mode in ("train", "test", "predict") for end in ("begin", "end")]
-HOOKS += [f"on_{mode}_batch_{end}" for mode in ("train", "test", "predict") for end in ("begin", "end")]
+HOOKS += [
+    f"on_{mode}_batch_{end}" for mode in ("train", "test", "predict") for end in ("begin", "end")
+]
 HOOKS += ["on_epoch_begin", "on_epoch_end", "on_batch_begin", "on_batch_end"]
 
 
@@ -84,7 +87,7 @@ class RobustPruning(NeutralCallback):
         target: fraction of the units to remove from every layer, [0, 1).
         begin: the first epoch, counted from 0, at whose begin units go.
         end: the last such epoch.
-        method: as for `prune`.
+        method: as for `prune`; `"robust"` without its imitation, because training follows.
         schedule: any `schedule(epoch) -> (should_prune, fraction)`, such as a
             `tfmot.sparsity.keras.PruningSchedule`, instead of target, begin and end.
         input_range: the valid inputs.
@@ -117,7 +120,8 @@ class RobustPruning(NeutralCallback):
         if end < begin:
             raise ValueError(f"end is {end}, which lies before begin, {begin}.")
         self.target = check_fraction("target", target)
-        self.method = method_for(method)
+        # Training itself repairs what imitation would.
+        self.method = Robust(repair="reconstruct") if method == "robust" else method_for(method)
         self.schedule = schedule or EpochSchedule(self.target, begin, end)
         self.input_range = input_range
         self.calibration = calibration

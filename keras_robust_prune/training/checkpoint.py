@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def save_state(path: str | Path, state: PruningState, dense: Graph, settings: st
         dense: the network that the run began with.
         settings: everything the run depends on beside the network, as text.
     """
-    weights = {
+    arrays: dict[str, Any] = {
         f"{layer.name}|{name}": value
         for layer in state.graph.layers.values()
         for name, value in layer.weights.items()
@@ -40,7 +41,7 @@ def save_state(path: str | Path, state: PruningState, dense: Graph, settings: st
         "metrics": dict(state.metrics),
     }
     with replacing(path, overwrite=True) as draft, open(draft, "wb") as file:
-        np.savez(file, __meta__=np.array(json.dumps(meta)), **weights)
+        np.savez(file, **{"__meta__": np.array(json.dumps(meta)), **arrays})
 
 
 def load_state(path: str | Path, dense: Graph, settings: str) -> PruningState:

@@ -77,6 +77,7 @@ class Pruner:
         self.sites = find_sites(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.sites))
         self.stopped = ""
+        self.promise = ""
         self._options = {
             "input_range": input_range,
             "calibration": calibration,
@@ -180,6 +181,7 @@ class Pruner:
                 break
         hooks.on_train_end()
         self._follow(plans)
+        self.promise = "" if self._promise is None else self._promise.kept_by(self.graph)
         return history
 
     @property
@@ -221,6 +223,7 @@ class Pruner:
             dense=self.dense,
             graph=graph,
             stopped=self.stopped,
+            promise=self.promise,
         )
 
     def _problem(self, verbose: int) -> Problem:

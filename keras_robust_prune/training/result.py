@@ -36,6 +36,7 @@ class PruningResult:
         dense: the network before, as a graph.
         graph: the network after.
         stopped: why pruning ended before its target; empty if it did not.
+        promise: what was promised with `stop=`, and what the model keeps of it, measured again.
     """
 
     model: Any
@@ -46,6 +47,7 @@ class PruningResult:
     dense: Graph
     graph: Graph
     stopped: str = ""
+    promise: str = ""
 
     @property
     def comparison(self) -> Comparison:
@@ -61,6 +63,8 @@ class PruningResult:
         notes = [f"method: {self.method}", f"decided on {self.tier}"]
         if self.stopped:
             notes.append(f"stopped early: {self.stopped}")
+        if self.promise:
+            notes.append(f"promised: {self.promise}")
         return "\n".join([str(self.comparison), "", *notes])
 
     def __repr__(self) -> str:

@@ -36,8 +36,10 @@ def masked_class(keras: str) -> Any:
     module = kerases.module(keras)
     registered = module.saving.register_keras_serializable("keras_robust_prune", "Masked")
 
+    base: Any = module.layers.Wrapper
+
     @registered
-    class Masked(module.layers.Wrapper):
+    class Masked(base):
         """Multiplies its input by a mask along one axis, then calls the layer inside."""
 
         def __init__(self, layer: Any, axis: int, length: int, **kwargs: Any) -> None:

@@ -39,7 +39,9 @@ def test_target_zero_is_identity(keras):
     model = network("mlp", keras)
     result = prune(model, 0.0, method="norm", verbose=0)
     inputs = random_inputs(model)
-    for got, wanted in zip(outputs_of(result.model, inputs), outputs_of(model, inputs), strict=True):
+    for got, wanted in zip(
+        outputs_of(result.model, inputs), outputs_of(model, inputs), strict=True
+    ):
         np.testing.assert_array_equal(got, wanted)
 
 
