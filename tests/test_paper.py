@@ -70,6 +70,7 @@ class SlowPaper:
 
     def __init__(self, alpha: float, published: bool, greedy: bool) -> None:
         self.alpha, self.published, self.greedy = alpha, published, greedy
+        self.published_heat = published
 
     def energy(self, chosen: list[Ends], usual: tuple[float, float]) -> float:
         n = len(chosen)
@@ -93,6 +94,8 @@ class SlowPaper:
         if self.greedy:
             scores = [self.energy([ends], usual) for ends in pool]
             return sorted(range(len(pool)), key=lambda k: scores[k])[:count]
+        scores = [self.energy([ends], usual) for ends in pool]
+        unit = 1.0 if self.published_heat else max(float(np.std(scores)), 1e-12)
         accepted: list[int] = []
         waiting = list(range(len(pool)))
         last = math.inf
@@ -103,7 +106,7 @@ class SlowPaper:
                 if len(accepted) == count:
                     break
                 score = self.energy([pool[m] for m in [*accepted, k]], usual)
-                temperature = 1.0001 - len(accepted) / count
+                temperature = unit * (1.0001 - len(accepted) / count)
                 if score <= last or rng.random() < math.exp((last - score) / temperature):
                     accepted.append(k)
                     last = score
@@ -158,7 +161,7 @@ def test_fast_and_slow_choose_the_same(
     graph, layers = mlp([6, 16, 16, 4], activation, seed=3)
     sites = find_sites(graph)
     energy = PublishedEnergy(alpha) if published else RelativeEnergy(alpha)
-    method = Greedy(energy) if greedy else Paper(energy)
+    method = Greedy(energy) if greedy else Paper(energy, published_heat=published)
     problem = Problem(graph, sites, target=0.75, step=1 / 8, input_range=(-1.0, 2.0), seed=5)
     slow = SlowPaper(alpha, published, greedy)
     gone: dict[str, set[int]] = {layer: set() for layer in layers[:-1]}

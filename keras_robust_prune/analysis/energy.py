@@ -10,6 +10,7 @@ import dataclasses
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_robust_prune.intervals import Interval
 
@@ -102,10 +103,10 @@ class Scale:
 
 
 class Energy(Protocol):
-    """Width and entropy of an output deviation, weighed into one number; lower is better."""
+    """Widths and entropies of output deviations, weighed into one number each; lower is better."""
 
-    def __call__(self, width: float, entropy: float, scale: Scale) -> float:
-        """The energy, in [0, 1]."""
+    def __call__(self, width: ArrayLike, entropy: ArrayLike, scale: Scale) -> np.ndarray:
+        """The energies, in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +120,8 @@ class PublishedEnergy:
         alpha: weight of the width, in [0, 1].
 
     Example:
-        >>> energy = PublishedEnergy(0.75)
-        >>> (
-        ...     round(energy(10.0, 0.0, Scale(1.0, 1.0)), 4),
-        ...     round(energy(500.0, 0.0, Scale(1.0, 1.0)), 4),
-        ... )
-        (0.875, 0.875)
+        >>> PublishedEnergy(0.75)([10.0, 500.0], 0.0, Scale(1.0, 1.0)).round(4).tolist()
+        [0.875, 0.875]
 
     Reference:
         [Meng et al., 2023](https://arxiv.org/abs/2204.00783).
@@ -132,8 +129,8 @@ class PublishedEnergy:
 
     alpha: float = 0.75
 
-    def __call__(self, width: float, entropy: float, scale: Scale) -> float:
-        """The energy, in [0.5, 1]."""
+    def __call__(self, width: ArrayLike, entropy: ArrayLike, scale: Scale) -> np.ndarray:
+        """The energies, in [0.5, 1]."""
         return self.alpha * _sigmoid(width) + (1.0 - self.alpha) * _sigmoid(entropy)
 
 
@@ -149,23 +146,23 @@ class RelativeEnergy:
         alpha: weight of the width, in [0, 1].
 
     Example:
-        >>> energy = RelativeEnergy(1.0)
-        >>> energy(10.0, 0.0, Scale(10.0, 1.0)), energy(30.0, 0.0, Scale(10.0, 1.0))
-        (0.5, 0.75)
+        >>> RelativeEnergy(1.0)([10.0, 30.0], 0.0, Scale(10.0, 1.0)).tolist()
+        [0.5, 0.75]
     """
 
     alpha: float = 0.75
 
-    def __call__(self, width: float, entropy: float, scale: Scale) -> float:
-        """The energy, in [0, 1]."""
+    def __call__(self, width: ArrayLike, entropy: ArrayLike, scale: Scale) -> np.ndarray:
+        """The energies, in [0, 1]."""
         return self.alpha * _relative(width, scale.width) + (1.0 - self.alpha) * _relative(
             entropy, scale.entropy
         )
 
 
-def _sigmoid(value: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-value)))
+def _sigmoid(value: ArrayLike) -> np.ndarray:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(value, np.float64))))
 
 
-def _relative(value: float, usual: float) -> float:
-    return float(value / (value + usual)) if value > 0.0 else 0.0
+def _relative(value: ArrayLike, usual: float) -> np.ndarray:
+    value = np.asarray(value, np.float64)
+    return np.divide(value, value + usual, out=np.zeros_like(value), where=value > 0.0)

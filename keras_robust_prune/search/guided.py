@@ -33,6 +33,7 @@ from keras_robust_prune.network.sites import Site
 from keras_robust_prune.search.annealing import walk
 from keras_robust_prune.search.problem import Problem, PruningState
 from keras_robust_prune.search.progress import progressive
+from keras_robust_prune.search.schedules import falling_temperature
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 # How many pairs are scored for each that is needed, and at least.
@@ -44,10 +45,15 @@ LEAST_CANDIDATES = 16
 class Paper:
     """Annealing over the energy of the output deviation, as the paper means it.
 
+    The temperature falls from 1 to 0 within a walk, in standard deviations of the candidates'
+    energies. In plain energies, as published, it is so far above all differences that almost
+    everybody is accepted, which leaves the order of saliency: `published_heat` shows that.
+
     Attributes:
         energy: of an output deviation. The published one, `PublishedEnergy(alpha)`, saturates on
             ReLU networks; the default does not.
         bias: how biases count in the saliency, `"weight"` or `"relative"`.
+        published_heat: whether temperatures are energies.
 
     Reference:
         [Meng et al., 2023](https://arxiv.org/abs/2204.00783). Their program's faults are mended:
@@ -58,10 +64,13 @@ class Paper:
     name: ClassVar[str] = "paper"
     energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
     bias: str = "weight"
+    published_heat: bool = False
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
-        yield from progressive(problem, _Annealing(problem, self.energy, self.bias))
+        chooser = _Annealing(problem, self.energy, self.bias)
+        chooser.published_heat = self.published_heat
+        yield from progressive(problem, chooser)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +103,21 @@ class Candidates:
         deviation: pruned minus unpruned logits, `(num_pairs, num_outputs)`.
         scale: a usual width and entropy among them.
         energy: what weighs the two.
+        energies: of each alone, `(num_pairs,)`.
     """
 
     pairs: tuple[Pair, ...]
     deviation: Interval
     scale: Scale
     energy: Energy
+    energies: np.ndarray
+
+    @classmethod
+    def of(cls, pairs: tuple[Pair, ...], deviation: Interval, energy: Energy) -> Candidates:
+        """Weigh every candidate, measured by what is usual among them."""
+        widths, entropies = l1_width(deviation), entropy(deviation)
+        scale = Scale.of(widths, entropies)
+        return cls(pairs, deviation, scale, energy, energy(widths, entropies, scale))
 
     def together(self, chosen: list[int]) -> Interval:
         """The sum of some candidates' deviations, `(num_outputs,)`."""
@@ -112,7 +130,7 @@ class Candidates:
         chosen = [*accepted, candidate]
         total = self.together(chosen)
         mean = Interval(total.lower / len(chosen), total.upper / len(chosen))
-        return self.energy(float(l1_width(mean)), float(entropy(mean)), self.scale)
+        return float(self.energy(l1_width(mean), entropy(mean), self.scale))
 
 
 class _Guided:
@@ -140,8 +158,7 @@ class _Guided:
         deviation = output_deviation(
             bounds.program, site, [pair.drop for pair in pool], [pair.keep for pair in pool], bounds
         )
-        scale = Scale.of(l1_width(deviation), entropy(deviation))
-        candidates = Candidates(pool, deviation, scale, self._energy)
+        candidates = Candidates.of(pool, deviation, self._energy)
         chosen = self.select(candidates, min(count, len(pool)), generator)
         self._note(candidates, chosen)
         return tuple(Removal(site.name, pool[k].drop, pool[k].keep) for k in chosen)
@@ -188,15 +205,23 @@ class _Guided:
 
 
 class _Annealing(_Guided):
+    published_heat = False
+
     def select(
         self, candidates: Candidates, count: int, generator: np.random.Generator
     ) -> list[int]:
-        return walk(len(candidates.pairs), count, candidates.score, generator)
+        unit = 1.0 if self.published_heat else max(float(np.std(candidates.energies)), 1e-12)
+        return walk(
+            len(candidates.pairs),
+            count,
+            candidates.score,
+            generator,
+            lambda progress: unit * falling_temperature(progress),
+        )
 
 
 class _Greedy(_Guided):
     def select(
         self, candidates: Candidates, count: int, generator: np.random.Generator
     ) -> list[int]:
-        energies = [candidates.score(k, []) for k in range(len(candidates.pairs))]
-        return np.argsort(energies, kind="stable")[:count].tolist()
+        return np.argsort(candidates.energies, kind="stable")[:count].tolist()
