@@ -35,6 +35,9 @@ def randomise(model: Any, seed: int = 0) -> Any:
     model.set_weights(
         [random_weight(weight, value, generator) for weight, value in named_weights(model)]
     )
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
     return model
 
 

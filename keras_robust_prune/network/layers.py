@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -211,19 +210,23 @@ def _class_origin(layer: Any) -> Any:
 
 
 def _operation_origin(operation: Any) -> tuple[dict[str, Any], Any]:
-    kind = type(operation)
+    """The class of an operation; a copy of it where its class does not take all it has, or no name."""
+    kind: Any = type(operation)
     try:
-        return dict(operation.get_config()), kind
+        if "name" in (config := dict(operation.get_config())):
+            return config, kind
     except NotImplementedError:
         pass
 
     def copied(config: Mapping[str, Any]) -> Any:
-        made = copy.copy(operation)
-        made._inbound_nodes, made._outbound_nodes = [], []
-        made.name = config["name"]
+        made = kind.__new__(kind)
+        vars(made).update(
+            {**vars(operation), **config, "_inbound_nodes": [], "_outbound_nodes": []}
+        )
         return made
 
-    return {}, Recipe(kind, copied)
+    public = {key: value for key, value in vars(operation).items() if not key.startswith("_")}
+    return public, Recipe(kind, copied)
 
 
 def _lambda_origin(layer: Any) -> tuple[dict[str, Any], Any]:

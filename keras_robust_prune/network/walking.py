@@ -292,8 +292,8 @@ def _pairs(start: Any, argument: Any) -> Iterator[tuple[Any, Any]]:
         for key, part in start.items():
             yield from _pairs(part, parts[key])
     else:
-        parts = argument if isinstance(argument, (list, tuple)) else [argument]
-        for part, value in zip(start, parts, strict=True):
+        values = argument if isinstance(argument, (list, tuple)) else [argument]
+        for part, value in zip(start, values, strict=True):
             yield from _pairs(part, value)
 
 

@@ -244,6 +244,31 @@ def test_custom_parts_inside_a_wrapper_are_rebuilt(keras: str) -> None:
     )
 
 
+def test_operations_that_only_memory_holds_are_copied() -> None:
+    module = kerases.keras()
+
+    class Shift(module.Operation):
+        def __init__(self, by: np.ndarray) -> None:
+            super().__init__()
+            self.by = by
+
+        def call(self, inputs: Any) -> Any:
+            return inputs + self.by
+
+        def compute_output_spec(self, inputs: Any) -> Any:
+            return module.KerasTensor(inputs.shape, inputs.dtype)
+
+    shift = Shift(np.array([1.0, 2.0], "float32"))
+    tensor = module.Input((2,))
+    model = module.Model(tensor, module.layers.Dense(3)(shift(shift(tensor))))
+    graph = read(model)
+    assert graph.layers[shift.name].kind == "ops.Shift"
+    np.testing.assert_array_equal(graph.layers[shift.name].config["by"], [1.0, 2.0])
+    inputs = random_inputs(model)
+    np.testing.assert_array_equal(outputs_of(build(graph), inputs)[0], outputs_of(model, inputs)[0])
+    assert len(shift._inbound_nodes) == 2
+
+
 @BOTH
 def test_weights_without_names_of_their_own_are_kept_in_order(keras: str) -> None:
     """Keras numbers the two inner layers on with every model it makes."""
