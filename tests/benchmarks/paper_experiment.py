@@ -1,0 +1,212 @@
+"""The paper's experiment again: six networks, five methods, five seeds, to 80 % of the dense units.
+
+Convolutions are kept, as published. Alpha, steps and radii are the published ones. A robust
+instance is an item that is classified correctly and keeps its label under one FGSM step on the
+logits of the *current* network; a network with one output decides at logit 0. Written are
+
+- `runs.csv`: every measurement,
+- `tables.md`: median, worst and best at 25, 50 and 75 %, and the gain of `paper` over `baseline`,
+- `NETWORK.png`: curves, beside the published ones where they carry information.
+
+    python tests/benchmarks/paper_experiment.py --shared=../shared --out=paper_experiment
+
+`published` is the paper's method with its saturating energy, its bias term and its temperatures.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from keras_robust_prune.analysis.energy import PublishedEnergy, RelativeEnergy
+from keras_robust_prune.evaluation.logits import logits
+from keras_robust_prune.network import kerases
+from keras_robust_prune.network.graph import Graph
+from keras_robust_prune.network.reading import build, read
+from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune.search.guided import Greedy, Paper
+from keras_robust_prune.search.problem import Method, Problem
+from keras_robust_prune.search.strategies import METHODS
+
+FLAGS = flags.FLAGS
+NUM_ROBUST = 1000
+DRAWN = ("paper", "published", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One network of the paper.
+
+    Attributes:
+        number: in the paper.
+        network: file in `zoo/`.
+        data: file in `data/`.
+        alpha: weight of the L1 width in the energy.
+        step: fraction removed by one step.
+        radii: of FGSM, in the inputs' own units.
+        divide: what the stored inputs are divided by.
+        input_range: valid inputs.
+    """
+
+    number: int
+    network: str
+    data: str
+    alpha: float = 0.75
+    step: float = 1 / 64
+    radii: tuple[float, ...] = (0.01, 0.05)
+    divide: float = 255.0
+    input_range: tuple[float, float] = (0.0, 1.0)
+
+
+SETTINGS = (
+    Setting(1, "credit_mlp", "creditcard", 0.75, 2 / 64, (0.5,), 1.0, (-5.0, 5.0)),
+    Setting(2, "xray_cnn", "pneumonia", 0.75, 8 / 128, (0.5,)),
+    Setting(3, "mnist_mlp", "mnist"),
+    Setting(4, "mnist_mlp_sigmoid", "mnist", 0.05),
+    Setting(5, "cifar_paper_relu", "cifar10"),
+    Setting(6, "cifar_paper_sigmoid", "cifar10", 0.05),
+)
+
+flags.DEFINE_string("shared", "../shared", "folder with zoo/ and data/")
+flags.DEFINE_string("out", "paper_experiment", "folder to write into")
+flags.DEFINE_list("networks", [item.network for item in SETTINGS], "which networks")
+flags.DEFINE_integer("seeds", 5, "runs of every method that draws", 1)
+flags.DEFINE_float("target", 0.8, "fraction of the dense units to remove", 0.0, 0.99)
+
+
+class Examination:
+    """Accuracy and robust instances of one network with exchanged weights."""
+
+    def __init__(self, graph: Graph, setting: Setting, images: np.ndarray, labels: np.ndarray):
+        self.setting = setting
+        self.images, self.labels = images, labels.astype("int64")
+        self.graph = graph
+        scores, _ = logits(graph)
+        self.model = build(scores)
+        self._known: dict[Any, dict[str, float]] = {}
+        tf = kerases.tensorflow()
+        self._score = tf.function(lambda x: self.model(x, training=False)[-1], autograph=False)
+        self._attack = tf.function(self._gradient_sign, autograph=False)
+
+    def __call__(self, graph: Graph, removals: tuple[Any, ...]) -> dict[str, float]:
+        """Accuracy, and robust instances per 1,000 at every radius."""
+        key = frozenset(removals)
+        if key not in self._known:
+            for name, layer in graph.layers.items():
+                if layer is not self.graph.layers[name]:
+                    self.model.get_layer(name).set_weights(list(layer.weights.values()))
+            self.graph = graph
+            self._known[key] = self._measure()
+        return self._known[key]
+
+    def _measure(self) -> dict[str, float]:
+        right = self._right(self.images, self.labels)
+        found = {"accuracy": float(right.mean())}
+        x, y = self.images[:NUM_ROBUST], self.labels[:NUM_ROBUST]
+        signs = np.concatenate([self._attack(*part).numpy() for part in batches(x, y)])
+        for radius in self.setting.radii:
+            attacked = np.clip(x + np.float32(radius) * signs, *self.setting.input_range)
+            robust = right[:NUM_ROBUST] & self._right(attacked, y)
+            found[f"robust@{radius:g}"] = float(robust.mean() * 1000)
+        return found
+
+    def _right(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        scores = np.concatenate([self._score(part).numpy() for part, _ in batches(x, y)])
+        chosen = scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return np.asarray(chosen == y)
+
+    def _gradient_sign(self, x: Any, y: Any) -> Any:
+        tf = kerases.tensorflow()
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            scores = self.model(x, training=False)[-1]
+            if scores.shape[1] == 1:
+                wanted = tf.cast(y[:, None], scores.dtype)
+                loss = tf.nn.sigmoid_cross_entropy_with_logits(wanted, scores)
+            else:
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, scores)
+        return tf.sign(tape.gradient(loss, x))
+
+
+def batches(x: np.ndarray, y: np.ndarray, size: int = 500) -> Iterator[tuple[Any, Any]]:
+    """Parts of both as tensors."""
+    tf = kerases.tensorflow()
+    for k in range(0, len(x), size):
+        yield tf.convert_to_tensor(x[k : k + size]), tf.convert_to_tensor(y[k : k + size])
+
+
+def methods(setting: Setting) -> dict[str, Method]:
+    """The five methods, and the paper's with everything as published."""
+    published = Paper(PublishedEnergy(setting.alpha), bias="relative", published_heat=True)
+    return {
+        "paper": Paper(RelativeEnergy(setting.alpha)),
+        "published": published,
+        "greedy": Greedy(RelativeEnergy(setting.alpha)),
+        **{name: METHODS[name] for name in ("baseline", "norm", "random")},
+    }
+
+
+def examine(setting: Setting, shared: Path) -> Iterator[dict[str, Any]]:
+    """One row per measurement of one network, all methods and seeds."""
+    graph = read(shared / "zoo" / f"{setting.network}.h5")
+    with np.load(shared / "data" / f"{setting.data}.npz") as arrays:
+        images = (arrays["x_test"] / setting.divide).astype("float32")
+        images = images.reshape(len(images), *graph.shape(graph.inputs[0]))
+        labels = arrays["y_test"].ravel()
+    keep = [layer.name for layer in graph.layers.values() if layer.kind.startswith("Conv")]
+    sites = find_sites(graph, keep)
+    measure = Examination(graph, setting, images, labels)
+    for name, method in methods(setting).items():
+        for seed in range(FLAGS.seeds if name in DRAWN else 1):
+            target = min(FLAGS.target, 0.5) if name == "baseline" else FLAGS.target
+            problem = Problem(
+                graph, sites, target, "units", setting.step, None, setting.input_range, seed=seed
+            )
+            row = {"network": setting.network, "method": name, "seed": seed}
+            yield {**row, "fraction": 0.0, "seconds": 0.0, **measure(graph, ())}
+            seconds, begin = 0.0, time.perf_counter()
+            for state in method.steps(problem):
+                seconds += time.perf_counter() - begin
+                fraction = min(state.step * setting.step, target)
+                if fraction == target or abs(fraction * 16 - round(fraction * 16)) < 1e-6:
+                    found = measure(state.graph, state.plan.removals)
+                    yield {**row, "fraction": round(fraction, 4), "seconds": seconds, **found}
+                begin = time.perf_counter()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run, write and print."""
+    from paper_tables import draw, tables
+
+    shared, out = Path(FLAGS.shared).resolve(), Path(FLAGS.out)
+    if not (shared / "zoo").is_dir():
+        sys.exit(f"{shared} has no folder zoo. Pass the folder with --shared=FOLDER.")
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for setting in SETTINGS:
+        if setting.network in FLAGS.networks:
+            begin = time.perf_counter()
+            rows += examine(setting, shared)
+            print(f"{setting.network}: {time.perf_counter() - begin:.0f} s", flush=True)
+    with open(out / "runs.csv", "w", newline="") as file:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    text = tables(rows, SETTINGS)
+    (out / "tables.md").write_text(text)
+    print(text)
+    for path in draw(rows, SETTINGS, out):
+        print(path)
+
+
+if __name__ == "__main__":
+    app.run(main)
