@@ -1,10 +1,11 @@
-"""The gradients behind `synthesis`: made inputs that match stored statistics, or climb a little from their prior.
+"""The gradients behind `synthesis`.
 
+Made inputs match the statistics that a network stores, or climb a little from their prior.
 All values live in [0, 1] between the bounds of the input.
 
 Reference:
-    [Yin et al., 2020](https://arxiv.org/abs/1912.08795) match BatchNorm statistics. The short, blurred and normalised
-    ascent for networks without such statistics is ours.
+    [Yin et al., 2020](https://arxiv.org/abs/1912.08795) match BatchNorm statistics. The short,
+    blurred and normalised ascent for networks without such statistics is ours.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.analysis.synthesis import InputSpace, MadeInputs, start
+from keras_robust_prune.analysis.priors import InputSpace, start
 from keras_robust_prune.analysis.tapping import Taps, scores
 from keras_robust_prune.network import kerases
 from keras_robust_prune.network.graph import Graph, Node, Ref
@@ -48,12 +49,16 @@ def ascend(
     count: int,
     rng: np.random.Generator,
     verbose: int = 0,
-) -> MadeInputs:
-    """Climb from the prior towards classes in short normalised steps, blurring on the way."""
+) -> tuple[np.ndarray, ...]:
+    """Climb from the prior towards classes in short normalised steps, blurring on the way.
+
+    Returns:
+        One array per network input, `(count, *shape)` float32, raw.
+    """
     tf = kerases.tensorflow()
     taps = Taps(graph, logits)
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)
     def step(units: list[Any], targets: list[Any], size: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(units)
@@ -72,7 +77,7 @@ def ascend(
             units = step(units, targets, size)
         return units
 
-    return MadeInputs(_in_batches(make, spaces, count, taps, verbose))
+    return _in_batches(make, spaces, count, taps, verbose)
 
 
 def _climb(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpace) -> Any:
@@ -111,8 +116,13 @@ def match(
     count: int,
     rng: np.random.Generator,
     verbose: int = 0,
-) -> MadeInputs:
-    """Reproduce every BatchNorm's mean and deviation, with confident and diverse classes, smoothly."""
+) -> tuple[tuple[np.ndarray, ...], dict[str, float]]:
+    """Reproduce every BatchNorm's mean and deviation, with confident and diverse classes, smoothly.
+
+    Returns:
+        One array per network input, `(count, *shape)` float32, raw; and per BatchNorm layer the
+        distance that is left.
+    """
     tf = kerases.tensorflow()
     nodes = statistics(graph)
     taps = Taps(graph, [*[node.inputs[0] for node in nodes], *logits])
@@ -128,7 +138,7 @@ def match(
             )
         return found
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)
     def step(
         t: Any, units: list[Any], first: list[Any], second: list[Any], targets: Any, weight: Any
     ) -> Any:
@@ -169,9 +179,7 @@ def match(
 
     arrays = _in_batches(make, spaces, count, taps, verbose)
     means = np.mean(reached, axis=0)
-    return MadeInputs(
-        arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
-    )
+    return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
 
 
 def _stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:

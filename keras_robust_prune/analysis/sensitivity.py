@@ -23,8 +23,9 @@ def sensitivities(
         seed: of the directions in which the logits are observed.
 
     Returns:
-        Per layer the sum over its channels of `variance * E[squared gradient]` of a random direction of the logits,
-        gradients summed over positions, over the variance of the logits in that direction. Higher is more sensitive.
+        Per layer the sum over its channels of `variance * E[squared gradient]` of a random
+        direction of the logits, gradients summed over positions, over the variance of the logits in
+        that direction. Higher is more sensitive.
     """
     tf = kerases.tensorflow()
     outputs = logit_refs(graph)

@@ -1,6 +1,7 @@
 """Any tensor of a graph as numbers: one Keras model that returns the tensors asked for.
 
-Everything that measures a network on inputs goes through here, so there is one place that knows how a graph is called.
+Everything that measures a network on inputs goes through here, so there is one place that knows how
+a graph is called.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class Taps:
 def logit_refs(graph: Graph) -> tuple[Ref, ...]:
     """The outputs before their last softmax or sigmoid, in a graph with split activations.
 
-    A probability saturates in float32, and with it every gradient; its logit does not. Outputs without such an
-    activation are their own logits.
+    A probability saturates in float32, and with it every gradient; its logit does not. Outputs
+    without such an activation are their own logits.
     """
     return tuple(_logit(graph, ref) for ref in graph.outputs)
 

@@ -1,7 +1,8 @@
 """Budgets of parameters or multiplications: how much each Site gives.
 
-Every Site comes with a curve: what its first, second, ... removed unit costs the outputs. Units (or blocks of
-`round_to`) go where a unit of cost saves most, until what remains of the network is within the budget.
+Every Site comes with a curve: what its first, second, ... removed unit costs the outputs. Units (or
+blocks of `round_to`) go where a unit of cost saves most, until what remains of the network is
+within the budget.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Remaining:
 
 
 def allocate(
-    curves: Mapping[str, Sequence[float]],
+    curves: Mapping[str, np.ndarray],
     widths: Mapping[str, int],
     remaining: Remaining,
     fractions: Sequence[float],
@@ -74,8 +75,8 @@ def allocate(
         round_to: widths that remain are multiples of it, or untouched.
 
     Returns:
-        One mapping per fraction: what remains is at most `1 - fraction` of the total, and more than that before the last
-        unit (or block) went, unless nothing is left to remove.
+        One mapping per fraction: what remains is at most `1 - fraction` of the total, and more than
+        that before the last unit (or block) went, unless nothing is left to remove.
     """
     gone = dict.fromkeys(widths, 0)
     rising = {name: np.maximum.accumulate(np.asarray(curve)) for name, curve in curves.items()}

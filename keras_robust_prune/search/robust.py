@@ -1,10 +1,12 @@
-"""The method `robust`: sets of units chosen and repaired on inputs made from the network, then imitation.
+"""The method `robust`: sets of units, chosen and repaired on inputs made from the network.
 
-Reader after reader in the order of the graph, on the pruned network's own activations: where the units that a reader
-mixes are not decided yet, backward elimination over all layers that read them chooses who goes; then the reader is
-re-solved towards the dense network's pre-activations. At the end the pruned network imitates the dense one.
+Reader after reader in the order of the graph, on the pruned network's own activations: where the
+units that a reader mixes are not decided yet, backward elimination over all layers that read them
+chooses who goes; then the reader is re-solved towards the dense network's pre-activations. At the
+end the pruned network imitates the dense one.
 
-With `calibration="weights"` no input is made or read; see `surgery.folding`.
+With `calibration="weights"` no input is made or read: moments are estimated from weights and
+BatchNorm statistics, and there is no imitation.
 """
 
 from __future__ import annotations
@@ -15,17 +17,20 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune.analysis.gaussian import propagate
+from keras_robust_prune.analysis.priors import input_spaces
 from keras_robust_prune.analysis.sensitivity import sensitivities
-from keras_robust_prune.analysis.synthesis import input_spaces, make_inputs
+from keras_robust_prune.analysis.synthesis import make_inputs
 from keras_robust_prune.network.graph import Graph, split_activations
 from keras_robust_prune.network.sites import Site
 from keras_robust_prune.search.allocation import Remaining, allocate
 from keras_robust_prune.search.budgets import removed_per_site
 from keras_robust_prune.search.problem import Problem, PruningState
-from keras_robust_prune.surgery import compensation
+from keras_robust_prune.surgery import compensation, readers
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.distillation import imitate
 from keras_robust_prune.surgery.embedding import embed
+from keras_robust_prune.surgery.moments import Moments, estimate, measure
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -59,7 +64,7 @@ class Robust:
         for step in range(state.step, len(fractions)):
             graph, plan, cost = work.remove(state.graph, state.plan, budget[step])
             metrics = {"reconstruction_error": cost}
-            if self.repair == "distill" and step == len(fractions) - 1:
+            if self.repair == "distill" and work.inputs and step == len(fractions) - 1:
                 small = cut(graph, problem.sites, plan)
                 done = imitate(
                     problem.graph,
@@ -89,8 +94,18 @@ class _Work:
         self.problem = problem
         self.dense = split_activations(problem.graph)
         self.spaces = input_spaces(problem.graph, problem.input_range)
-        self.inputs = _inputs(problem)
-        self.readers = compensation.readers(self.dense, problem.sites.sites)
+        self.readers = readers.readers(self.dense, problem.sites.sites)
+        self.inputs: list[np.ndarray] = []
+        self.estimates: dict[str, Moments] = {}
+        if isinstance(problem.calibration, str):
+            tensors = propagate(self.dense, self.spaces)
+            for name in self.readers:
+                known = estimate(self.dense, name, tensors)
+                if known is not None:
+                    self.estimates[name] = known
+            self.readers = tuple(self.estimates)
+        else:
+            self.inputs = _inputs(problem)
         self.sites = {
             name: [site for site in problem.sites.sites if name in site.consumers]
             for name in self.readers
@@ -107,7 +122,9 @@ class _Work:
 
     def curves(self) -> Mapping[str, np.ndarray]:
         """Per Site what every further removal costs the outputs of the dense network."""
-        weight = sensitivities(self.dense, self.readers, self.inputs, self.problem.seed)
+        weight = dict.fromkeys(self.readers, 1.0)
+        if self.inputs:
+            weight = dict(sensitivities(self.dense, self.readers, self.inputs, self.problem.seed))
         moments = {name: self.measure(self.dense, name) for name in self.readers}
         empty = Plan.empty(self.problem.sites)
         curves = {}
@@ -116,8 +133,10 @@ class _Work:
             curves[site.name] = np.array([cost for _, cost in order])
         return curves
 
-    def measure(self, graph: Graph, name: str) -> compensation.Moments:
-        return compensation.measure(self.dense, graph, name, self.inputs, self.problem.seed)
+    def measure(self, graph: Graph, name: str) -> Moments:
+        if self.estimates:
+            return self.estimates[name]
+        return measure(self.dense, graph, name, self.inputs, self.problem.seed)
 
     def remove(
         self, graph: Graph, plan: Plan, goal: Mapping[str, int]
@@ -149,7 +168,7 @@ class _Work:
         site: Site,
         plan: Plan,
         goal: int,
-        known: dict[str, compensation.Moments],
+        known: dict[str, Moments],
     ) -> tuple[Removal, ...]:
         """Who goes from one Site, judged by all that read it."""
         count = goal - int(plan.dropped[site.name].sum())
@@ -165,7 +184,7 @@ class _Work:
         site: Site,
         plan: Plan,
         count: int,
-        moments: Mapping[str, compensation.Moments],
+        moments: Mapping[str, Moments],
         weight: Mapping[str, float] | None = None,
     ) -> list[tuple[int, float]]:
         """Units in the order of elimination, with costs."""
@@ -175,9 +194,9 @@ class _Work:
             if name not in site.consumers:
                 continue
             layer = split.layers[name]
-            rows = compensation.unit_rows(site, layer)[kept]
-            matrix = compensation.matrix(split, name)
-            mine = set(compensation.unit_rows(site, layer).ravel().tolist())
+            rows = readers.unit_rows(site, layer)[kept]
+            matrix = readers.matrix(split, name)
+            mine = set(readers.unit_rows(site, layer).ravel().tolist())
             fixed = [row for row in self.kept_rows(layer, plan) if row not in mine]
             scale = 1.0 if weight is None else weight[name]
             found = dataclasses.replace(moments[name], energy=moments[name].energy / scale)
@@ -189,20 +208,20 @@ class _Work:
 
     def kept_rows(self, layer: Any, plan: Plan) -> np.ndarray:
         """Rows of a reader whose units stay, ascending."""
-        kept = np.ones(len(compensation.matrix(self.dense, layer.name)) - 1, bool)
+        kept = np.ones(len(readers.matrix(self.dense, layer.name)) - 1, bool)
         for site in self.sites[layer.name]:
-            kept[compensation.unit_rows(site, layer)[plan.dropped[site.name]].ravel()] = False
+            kept[readers.unit_rows(site, layer)[plan.dropped[site.name]].ravel()] = False
         return np.flatnonzero(kept)
 
     def repair(
-        self, graph: Graph, split: Graph, name: str, plan: Plan, moments: compensation.Moments
+        self, graph: Graph, split: Graph, name: str, plan: Plan, moments: Moments
     ) -> tuple[Graph, float]:
         """The network with one reader solved for the rows that stay, and the error left."""
-        before = compensation.matrix(split, name)
+        before = readers.matrix(split, name)
         kept = self.kept_rows(split.layers[name], plan)
-        constant = compensation.takes_constant(split, name)
+        constant = readers.takes_constant(split, name)
         values = compensation.solve(moments, before, kept, constant)
-        return compensation.with_matrix(graph, name, values), moments.error(values)
+        return readers.with_matrix(graph, name, values), moments.error(values)
 
 
 def _inputs(problem: Problem) -> list[np.ndarray]:

@@ -1,8 +1,9 @@
 """The pruned network imitates the dense one on made inputs, and around them.
 
-No label and no loss of the user's is involved: the targets are the dense network's logits, the inputs are the made ones
-(or real unlabelled ones), half of every batch moved at random, half adversarially against the pruned network, within a
-radius that is measured on the network itself. Inputs that are held back decide whether the result is kept.
+No label and no loss of the user's is involved: the targets are the dense network's logits, the
+inputs are the made ones (or real unlabelled ones), half of every batch moved at random, half
+adversarially against the pruned network, within a radius that is measured on the network itself.
+Inputs that are held back decide whether the result is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.analysis.synthesis import InputSpace
+from keras_robust_prune.analysis.priors import InputSpace
 from keras_robust_prune.analysis.tapping import Taps, logit_refs, scores
 from keras_robust_prune.network import kerases
 from keras_robust_prune.network.costs import num_macs
@@ -37,7 +38,8 @@ class Imitation:
     Attributes:
         graph: the pruned network, better or as it was.
         kept: whether training was kept.
-        error_before, error_after: squared logit error on the inputs held back and around them, over the variance of the
+        error_before, error_after: squared logit error on the inputs held back and around them, over
+        the variance of the
             dense network's logits. Lower is better.
         radius: the l-inf radius, as a share of the input range.
         num_steps: how many were taken.
@@ -65,11 +67,12 @@ def imitate(
 
     Args:
         dense: the network to imitate.
-        pruned: a smaller network with the same inputs and outputs; physically cut, so that it trains fast.
+        pruned: a smaller network with the same inputs and outputs, physically cut.
         inputs: one array per network input, unlabelled.
         spaces: their ranges.
         seed: of batches and noise.
-        seconds: a hard limit; reached only on slow machines, since the number of steps follows from the network's size.
+        seconds: a hard limit. The number of steps follows from the network's size, so only slow
+            machines reach it.
         verbose: 1 prints progress.
         perturb: whether inputs are moved.
 
@@ -234,10 +237,10 @@ def _value(variable: Any) -> Any:
 
 
 def radius(taps: Taps, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]) -> float:
-    """The l-inf radius, as a share of the input range, that moves a typical margin by `_REACH` logits.
+    """The l-inf radius, as a share of the input range, that moves a typical margin by 10 logits.
 
-    Data-free: the median over the inputs of the margin's gradient, in l1 norm. Networks with steep logits get small
-    radii.
+    Data-free: the median over the inputs of the margin's gradient, in l1 norm. Networks with steep
+    logits get small radii.
     """
     tf = kerases.tensorflow()
     slopes = []
