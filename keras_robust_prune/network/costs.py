@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.rules import rule_for
-from keras_robust_prune.network.sites import Site
+from keras_robust_prune.network.sites import Site, Sites
 
 
 class Cost(NamedTuple):
@@ -23,6 +25,19 @@ class Cost(NamedTuple):
 def num_macs(graph: Graph) -> int:
     """Multiply-accumulate operations of the whole network on one input."""
     return sum(rule_for(graph.layer_of(node)).macs(graph, node) for node in graph.nodes)
+
+
+def prunable_params(graph: Graph, sites: Sites) -> int:
+    """How many parameters belong to some unit that can be removed."""
+    marked: dict[tuple[str, str], np.ndarray] = {}
+    for site in sites.sites:
+        for slot in site.slots:
+            weight = graph.layers[slot.layer].weights.get(slot.weight)
+            if weight is not None:
+                key = (slot.layer, slot.weight)
+                mark = marked.setdefault(key, np.zeros(weight.shape, bool))
+                np.moveaxis(mark, slot.axis, 0)[slot.positions.ravel()] = True
+    return sum(int(mark.sum()) for mark in marked.values())
 
 
 def unit_cost(graph: Graph, site: Site) -> Cost:

@@ -79,8 +79,9 @@ def cut(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     for site in sites.sites:
         dropped = plan.dropped[site.name]
         for slot in site.slots:
-            key = (slot.layer, slot.weight, slot.axis)
-            gone.setdefault(key, []).append(slot.positions[dropped].ravel())
+            if dropped.any():
+                key = (slot.layer, slot.weight, slot.axis)
+                gone.setdefault(key, []).append(slot.positions[dropped].ravel())
     removed = {key: np.concatenate(parts) for key, parts in gone.items()}
     layers = [
         _cut_layer(graph, graph.layers[name], removed) for name in {key[0] for key in removed}
