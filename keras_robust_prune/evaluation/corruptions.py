@@ -110,17 +110,17 @@ def _impulse_noise(x: np.ndarray, level: float, rng: np.random.Generator) -> np.
 
 
 def _gaussian_blur(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    sigma = level * min(x.shape[1:3])
+    sigma = _pixels(x, level)
     return _ndimage().gaussian_filter(x, (0, sigma, sigma, 0), mode="nearest")
 
 
 def _defocus_blur(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    return _ndimage().convolve(x, _disc(level * min(x.shape[1:3])), mode="nearest")
+    return _ndimage().convolve(x, _disc(_pixels(x, level)), mode="nearest")
 
 
 def _motion_blur(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Blurred along one of eight directions, each image along its own."""
-    length = level * min(x.shape[1:3])
+    length = _pixels(x, level)
     direction = rng.integers(0, 8, len(x))
     found = np.empty_like(x)
     for turn in np.unique(direction):
@@ -171,7 +171,7 @@ CORRUPTIONS = {
         Corruption("gaussian_noise", (0.04, 0.08, 0.12, 0.18, 0.26), _gaussian_noise),
         Corruption("shot_noise", (0.005, 0.01, 0.02, 0.05, 0.1), _shot_noise),
         Corruption("impulse_noise", (0.01, 0.03, 0.06, 0.1, 0.17), _impulse_noise),
-        Corruption("gaussian_blur", (0.01, 0.015, 0.02, 0.027, 0.035), _gaussian_blur),
+        Corruption("gaussian_blur", (0.0125, 0.017, 0.022, 0.028, 0.035), _gaussian_blur),
         Corruption("defocus_blur", (0.02, 0.03, 0.04, 0.05, 0.065), _defocus_blur),
         Corruption("motion_blur", (0.05, 0.08, 0.12, 0.16, 0.2), _motion_blur),
         Corruption("brightness", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness),
@@ -199,6 +199,11 @@ def _extra(module: str, product: str) -> Any:
             f"This corruption needs {product}. Install it with: pip install"
             " 'keras-robust-prune[attacks]'"
         ) from error
+
+
+def _pixels(x: np.ndarray, share: float) -> float:
+    """A length given as a share of the images' size; on small images, where it would be no pixel, of 32."""
+    return share * max(32, min(x.shape[1:3]))
 
 
 def _disc(radius: float) -> np.ndarray:

@@ -153,8 +153,8 @@ class Evaluation:
     @property
     def corruption_accuracy(self) -> float:
         """Mean accuracy over every corruption and severity measured; NaN without any."""
-        head = self.heads[-1]
-        values = [m.value for m in self.measures if m.kind == CORRUPTION and m.head == head]
+        head = self.heads[-1:]
+        values = [m.value for m in self.measures if m.kind == CORRUPTION and m.head in head]
         return sum(values) / len(values) if values else math.nan
 
     def to_dict(self) -> dict[str, Any]:
