@@ -17,12 +17,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import itertools
 
 from networks import randomise  # noqa: E402
 
@@ -100,7 +101,7 @@ def measure(keras: str, name: str, size: int, target: float, tflite: bool) -> Ro
     if tflite:
         with tempfile.TemporaryDirectory() as folder:
             parity = export_tflite(built, Path(folder) / "cut.tflite").max_difference or 0.0
-    seconds = [round(b - a, 2) for a, b in zip(clock, clock[1:], strict=False)]
+    seconds = [round(b - a, 2) for a, b in itertools.pairwise(clock)]
     codes = sorted({item.code for item in sites.kept} - {"output"})
     return Row(
         keras,

@@ -1,0 +1,62 @@
+"""Graphs made by hand, so that tests of labels need no Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, refs_in
+
+Shape = tuple[int | None, ...]
+
+
+def call(
+    name: str,
+    kind: str,
+    args: Sequence[Any],
+    shape: Shape | list[Shape],
+    config: Mapping[str, Any] | None = None,
+    weights: Mapping[str, tuple[int, ...]] | None = None,
+    **kwargs: Any,
+) -> tuple[Layer, Node]:
+    """A layer and its first call; tensors in `args` by name, weights by shape, filled with 1, 2, 3, ..."""
+
+    def refs(value: Any) -> Any:
+        if isinstance(value, str) and not value.startswith("="):
+            return Ref(value)
+        return [refs(item) for item in value] if isinstance(value, list) else value
+
+    arrays = {
+        key: np.arange(1, np.prod(size) + 1, dtype="float32").reshape(size)
+        for key, size in (weights or {}).items()
+    }
+    positional = tuple(refs(value) for value in args)
+    named = {key: refs(value) for key, value in kwargs.items()}
+    shapes = tuple(shape) if isinstance(shape, list) else (shape,)
+    layer = Layer(name, kind, {"name": name, **(config or {})}, arrays)
+    return layer, Node(name, name, positional, named, refs_in([positional, named]), shapes)
+
+
+def source(shape: Shape, name: str = "source") -> list[tuple[Layer, Node]]:
+    """An input and a Dense layer behind it whose units lie on the last axis of a tensor of this shape."""
+    width = shape[-1]
+    return [
+        call(f"{name}_input", "InputLayer", (), (*shape[:-1], 2)),
+        call(name, "Dense", [f"{name}_input"], shape, {"units": width}, {"kernel": (2, width)}),
+    ]
+
+
+def dense(name: str, of: str, before: int, units: int) -> tuple[Layer, Node]:
+    """A Dense layer with a bias on a tensor without other axes."""
+    weights = {"kernel": (before, units), "bias": (units,)}
+    return call(name, "Dense", [of], (units,), {"units": units}, weights)
+
+
+def graph_of(calls: Sequence[tuple[Layer, Node]], outputs: Sequence[str] = ()) -> Graph:
+    """The graph of these calls; its last node is the output unless others are named."""
+    nodes = tuple(node for _, node in calls)
+    inputs = tuple(node.ref for layer, node in calls if layer.kind == "InputLayer")
+    ends = tuple(Ref(name) for name in outputs) or (nodes[-1].ref,)
+    return Graph({layer.name: layer for layer, _ in calls}, nodes, inputs, ends, name="hand_made")
