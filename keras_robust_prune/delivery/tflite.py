@@ -169,8 +169,8 @@ def range_points(layout: Layout, input_range: Any, num: int, seed: int = 0) -> n
     return (lower + place * (upper - lower)).astype(np.float32)
 
 
-def _examples(subject: KerasSubject, calibration: Any, input_range: Any) -> list[list[np.ndarray]]:
-    """Single inputs, as the converter takes them."""
+def _examples(subject: KerasSubject, calibration: Any, input_range: Any) -> list[Any]:
+    """Single inputs, as the converter takes them: several inputs go by name, for it orders them its own way."""
     layout = subject.layout
     if calibration is None:
         rows = range_points(layout, input_range, NUM_CALIBRATION)
@@ -178,16 +178,21 @@ def _examples(subject: KerasSubject, calibration: Any, input_range: Any) -> list
         rows = layout.pack(calibration)
     if not len(rows):
         raise ValueError("calibration holds no input. Give some, or None for random points.")
+    parts = [
+        part.astype(dtype) for part, dtype in zip(layout.unpack(rows), subject.dtypes, strict=True)
+    ]
+    if len(parts) == 1:
+        return [[parts[0][i : i + 1]] for i in range(len(rows))]
     return [
-        [part.astype(dtype) for part, dtype in zip(layout.unpack(row), subject.dtypes, strict=True)]
-        for row in np.split(rows, len(rows))
+        {name: part[i : i + 1] for name, part in zip(layout.names, parts, strict=True)}
+        for i in range(len(rows))
     ]
 
 
 def _convert(
     model: Any,
     quantize: str | None,
-    examples: Sequence[list[np.ndarray]] | None,
+    examples: Sequence[Any] | None,
     integer_inputs: bool,
 ) -> bytes:
     tf = kerases.tensorflow()

@@ -72,7 +72,10 @@ class Layout:
             raise ValueError(
                 f"The inputs have {[len(part) for part in parts]} examples; each needs as many."
             )
-        rows = [np.asarray(part, np.float32).reshape(len(part), -1) for part in parts]
+        rows = [
+            np.asarray(part, np.float32).reshape(len(part), size)
+            for part, size in zip(parts, self.sizes, strict=True)
+        ]
         return rows[0] if len(rows) == 1 else np.concatenate(rows, 1)
 
     def unpack(self, rows: Any, reshape: Any = np.reshape) -> list[Any]:
