@@ -80,7 +80,8 @@ def _entropy(lower: np.ndarray, upper: np.ndarray, similarity: float) -> np.ndar
     apart += np.abs(upper[:, :, None] - upper[:, None, :])
     # An unmoved network has an empty hull: all of its outputs are alike.
     apart *= (0.5 / np.where(hull > 0, hull, 1.0))[:, None, None]
-    part = np.mean(1.0 - apart >= similarity, axis=-1)
+    alike = np.subtract(1.0, apart, out=apart) >= similarity
+    part = np.count_nonzero(alike, axis=-1) / lower.shape[-1]
     return -np.sum(part * np.log(part), axis=-1) + 0.0
 
 

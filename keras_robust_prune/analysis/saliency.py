@@ -196,7 +196,8 @@ def disjoint_pairs(distances: np.ndarray, norms: np.ndarray, alive: np.ndarray) 
         return
     order = alive[np.argsort(norms[alive], kind="stable")]
     ranked = distances[np.ix_(order, order)]
-    ranked[np.tril_indices(len(order))] = np.inf
+    rank = np.arange(len(order))
+    ranked[rank[:, None] >= rank] = np.inf
     partners = ranked[:-1].argmin(axis=1)
     costs = ranked[np.arange(len(partners)), partners] * norms[order[:-1]]
     queue = list(zip(costs.tolist(), range(len(partners)), partners.tolist(), strict=True))

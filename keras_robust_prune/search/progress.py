@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.sites import Site
+from keras_robust_prune.search.allocation import Remaining
 from keras_robust_prune.search.budgets import removed_per_site
 from keras_robust_prune.search.problem import Problem, PruningState
 from keras_robust_prune.surgery.cutting import merge
@@ -34,15 +35,14 @@ def progressive(problem: Problem, chooser: Chooser) -> Iterator[PruningState]:
     """Remove units step by step until the target, each site edited before the next is looked at.
 
     Args:
-        problem: what shall be removed; only `measure="units"` fixes counts per site in advance.
+        problem: what shall be removed.
         chooser: who chooses.
 
     Yields:
         The state after every step.
     """
     state = problem.first_state()
-    fractions = problem.fractions(PUBLISHED_STEP)
-    budget = removed_per_site(problem.sites.sites, fractions, problem.round_to)
+    budget = counts_per_step(problem)
     for step in range(state.step, len(budget)):
         graph, plan = state.graph, state.plan
         generator = problem.generator(step)
@@ -55,3 +55,30 @@ def progressive(problem: Problem, chooser: Chooser) -> Iterator[PruningState]:
                 missing -= len(removals)
         state = PruningState(step + 1, graph, plan, chooser.metrics())
         yield state
+
+
+def counts_per_step(problem: Problem) -> tuple[Mapping[str, int], ...]:
+    """After each step, how many units of every Site are gone: the same fraction of each.
+
+    For `measure="units"` that is the step's fraction. For parameters and multiplications it is the
+    least for which the network's total falls by the step's fraction.
+    """
+    fractions = problem.fractions(PUBLISHED_STEP)
+    if problem.measure != "units":
+        sites = problem.sites.sites
+        remaining = Remaining(problem.graph, sites, problem.measure)
+        fractions = tuple(_of_units(problem, remaining, fraction) for fraction in fractions)
+    return removed_per_site(problem.sites.sites, fractions, problem.round_to)
+
+
+def _of_units(problem: Problem, remaining: Remaining, fraction: float) -> float:
+    """The least fraction of all units whose removal removes a fraction of the total; by bisection."""
+    lower, upper = 0.0, 1.0 - 1e-6
+    for _ in range(40):
+        middle = (lower + upper) / 2
+        (gone,) = removed_per_site(problem.sites.sites, (middle,), problem.round_to)
+        if remaining(gone) <= (1.0 - fraction) * remaining.total * (1 + 1e-9):
+            upper = middle
+        else:
+            lower = middle
+    return upper
