@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.surgery.plan import Removal as Removal
     from keras_robust_prune.training.callbacks import RobustPruning as RobustPruning
     from keras_robust_prune.training.pruner import Pruner as Pruner
-    from keras_robust_prune.training.pruner import prune as prune
+    from keras_robust_prune.training.pruning import prune as prune
     from keras_robust_prune.training.result import PruningResult as PruningResult
     from keras_robust_prune.training.wrappers import load as load
     from keras_robust_prune.training.wrappers import strip as strip
@@ -51,7 +51,7 @@ MENU = {
     "export_tflite": "delivery.tflite",
     "inspect": "network.inspection",
     "load": "training.wrappers",
-    "prune": "training.pruner",
+    "prune": "training.pruning",
     "register_rule": "network.rules",
     "strip": "training.wrappers",
     "summary": "network.summary",

@@ -119,7 +119,9 @@ class Pairs:
         size = primitive.largest(box.magnitude).reshape(-1, channels)
         if primitive.bias is not None:
             size = size + np.abs(primitive.bias)
-        factors = 1.0 if first_factor is None else np.maximum(abs(first_factor), abs(second_factor))
+        factors = np.ones(())
+        if first_factor is not None and second_factor is not None:
+            factors = np.maximum(abs(first_factor), abs(second_factor))
         error = self.rounding.error((size[:, one] + size[:, two]) * factors, 4)
         flat = interval.reshape(-1, len(one)).widen(error)
         return flat[positions, np.arange(len(one))[:, None]]

@@ -19,7 +19,7 @@ from keras_robust_prune.delivery.report import (
 from keras_robust_prune.delivery.tflite import export_tflite
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.network import kerases, reading, writing
-from keras_robust_prune.training.pruner import prune
+from keras_robust_prune.training.pruning import prune
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,7 +171,9 @@ class Elementwise(Primitive):
         self, coefficients: np.ndarray, relaxation: Relaxation
     ) -> tuple[list[np.ndarray], np.ndarray]:
         low, high = (slope[:, None] for slope in relaxation.slopes)
-        return [coefficients * np.where(coefficients >= 0, low, high)], offset(coefficients, relaxation)
+        return [coefficients * np.where(coefficients >= 0, low, high)], offset(
+            coefficients, relaxation
+        )
 
 
 class ReLU(Elementwise):

@@ -150,9 +150,7 @@ class Graph:
         for (layer, weight), value in changed.items():
             by_layer.setdefault(layer, {})[weight] = value
         return self.with_layers(
-            dataclasses.replace(
-                self.layers[name], weights={**self.layers[name].weights, **weights}
-            )
+            dataclasses.replace(self.layers[name], weights={**self.layers[name].weights, **weights})
             for name, weights in by_layer.items()
         )
 

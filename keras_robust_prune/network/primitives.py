@@ -71,9 +71,7 @@ class Relaxation:
                 return tuple(chosen(part) for part in item)
             return item if len(item) == 1 else item[index]
 
-        return Relaxation(
-            chosen(self.lower_offset), chosen(self.upper_offset), chosen(self.slopes)
-        )
+        return Relaxation(chosen(self.lower_offset), chosen(self.upper_offset), chosen(self.slopes))
 
 
 class Primitive:

@@ -131,7 +131,9 @@ class Problem:
 class Method(Protocol):
     """A way to choose what is removed."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in results and reports."""
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per pruning step, from the one after `problem.first_state()` to the target.

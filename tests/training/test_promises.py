@@ -8,7 +8,8 @@ from networks import network, outputs_of, random_inputs
 
 from keras_robust_prune.network import kerases
 from keras_robust_prune.training.promises import promise_for
-from keras_robust_prune.training.pruner import Pruner, prune
+from keras_robust_prune.training.pruner import Pruner
+from keras_robust_prune.training.pruning import prune
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from networks import network, outputs_of, random_inputs
 
 from keras_robust_prune.network import kerases
 from keras_robust_prune.surgery.plan import Plan
-from keras_robust_prune.training.pruner import Pruner, prune
+from keras_robust_prune.training.pruner import Pruner
+from keras_robust_prune.training.pruning import prune
 
 BOTH = pytest.mark.parametrize("keras", kerases.NAMES)
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, split_activations
 from keras_robust_prune.network.primitives import Linear, Primitive
 from keras_robust_prune.network.program import Operation, Program
-from keras_robust_prune.network.rules import Rule, rule_for
+from keras_robust_prune.network.rules import rule_for
 
 
 class LoweringError(ValueError):
@@ -130,10 +130,10 @@ def lower(graph: Graph, dtype: Any = np.float64) -> Program:
 
 
 def _lowered(call: Call) -> int:
-    rule = rule_for(call.layer)
-    if type(rule).lower is not Rule.lower:
+    own = rule_for(call.layer).lower(call.graph, call.node)
+    if own is not None:
         place, *others = call.inputs
-        for primitive in rule.lower(call.graph, call.node):
+        for primitive in own:
             shape = None if isinstance(primitive, Linear) else call.out_shape
             place, others = call.emit(primitive, place, *others, shape=shape), []
         return place

@@ -133,8 +133,9 @@ def cropping(call: Call) -> int:
     (x,) = call.inputs
     size = call.shape(x)[:-1]
     borders = _borders(call.config["cropping"], len(size))
-    cut = tuple(slice(a, n - b) for n, (a, b) in zip(size, borders, strict=True))
-    return move(call, x, lambda places: places[(slice(None), *cut)])
+    spans = [slice(a, n - b) for n, (a, b) in zip(size, borders, strict=True)]
+    cut = (slice(None), *spans)
+    return move(call, x, lambda places: places[cut])
 
 
 def upsampling(call: Call) -> int:
