@@ -30,7 +30,7 @@ class Inspection:
         for site in self.sites.sites:
             cost = unit_cost(self.graph, site)
             costs = (count(round(cost.params)), count(round(cost.macs)))
-            layers = (", ".join(site.producers), ", ".join(site.consumers))
+            layers = (_listed(site.producers), _listed(site.consumers))
             rows.append((site.name, *layers, count(site.num_units), *costs))
         header = ("can be pruned", "units from", "read by", "units", "parameters/unit", "MACs/unit")
         total = f"{count(self.graph.num_params)} parameters, {count(num_macs(self.graph))} MACs"
@@ -44,6 +44,13 @@ class Inspection:
         return "\n\n".join(parts)
 
     __repr__ = __str__
+
+
+def _listed(names: tuple[str, ...], at_most: int = 3) -> str:
+    """Names, the later ones counted where they are many."""
+    if len(names) <= at_most:
+        return ", ".join(names)
+    return ", ".join(names[: at_most - 1]) + f" and {len(names) - at_most + 1} more"
 
 
 def inspect(model: Any, *, keep: Iterable[str] = ()) -> Inspection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import resource
 import subprocess
@@ -23,7 +24,6 @@ from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-import itertools
 
 from networks import randomise  # noqa: E402
 
