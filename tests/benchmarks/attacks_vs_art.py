@@ -1,0 +1,170 @@
+"""Our attacks beside those of the adversarial-robustness-toolbox, on real networks at mid-range radii.
+
+    pip install -e '.[attacks]'
+    python tests/benchmarks/attacks_vs_art.py [--networks=mnist_mlp,...] [--num=200] [--out=attacks.csv]
+
+Robust accuracy (an input counts if it is right, and right after the attack), the same inputs and settings for both.
+Ours keep the worst point on the way, ART's PGD the last one; and where a network is so sure of itself that the gradient
+of its cross-entropy is 0 in float32, ART's FGSM stands still and ours does not. So ours may be lower. Ends with an error
+where ours are more than two points weaker, or noise is stronger than PGD.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# ART asks for the losses of Keras 2.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+import numpy as np
+from absl import app, flags
+
+sys.path[:0] = [str(Path(__file__).parent)]
+
+from zoo import NETWORKS, load_data, load_model  # noqa: E402
+
+from keras_robust_prune.evaluation.evaluate import evaluate  # noqa: E402
+from keras_robust_prune.network import kerases  # noqa: E402
+from keras_robust_prune.network.summary import table  # noqa: E402
+
+CHOSEN = flags.DEFINE_list("networks", list(NETWORKS), "Which networks.")
+NUM = flags.DEFINE_integer("num", 200, "How many inputs.")
+QUERIES = flags.DEFINE_integer("queries", 200, "Queries of the Square attack.")
+OUT = flags.DEFINE_string("out", None, "Also write the table to this CSV file.")
+TOLERANCE = 0.02
+HEADER = ("network", "attack", "clean", "ours", "ART", "difference", "seconds", "ART's seconds")
+
+
+def classifier(name: str, num_classes: int) -> Any:
+    """ART's view of a network: its logits, found by taking the last activation away by hand."""
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    keras, tf = kerases.tf_keras(), kerases.tensorflow()
+    model = load_model(name)
+    if isinstance(model.layers[-1], keras.layers.Softmax):
+        model = keras.Model(model.input, model.layers[-2].output)
+    else:
+        model.layers[-1].activation = keras.activations.linear
+
+    def logits(x: Any, training: bool = False) -> Any:
+        value = model(x, training=training)
+        return value if value.shape[1] > 1 else tf.concat([-value / 2, value / 2], 1)
+
+    return TensorFlowV2Classifier(
+        model=logits,
+        nb_classes=num_classes,
+        input_shape=model.input_shape[1:],
+        loss_object=keras.losses.CategoricalCrossentropy(from_logits=True),
+        clip_values=NETWORKS[name].input_range,
+    )
+
+
+def twins(eps: float, shape: tuple[int, ...], num_classes: int) -> dict[str, Callable[..., Any]]:
+    """For each of our attacks ART's with the same settings."""
+    from art.attacks import evasion
+
+    common: dict[str, Any] = {"eps": eps, "batch_size": 100}
+    quiet = {**common, "verbose": False}
+    found: dict[str, Callable[..., Any]] = {
+        f"fgsm@{eps}": lambda net: evasion.FastGradientMethod(net, **common),
+        f"pgd@{eps}": lambda net: evasion.ProjectedGradientDescent(
+            net, eps_step=2.5 * eps / 20, max_iter=20, num_random_init=1, **quiet
+        ),
+        f"apgd-50@{eps}": lambda net: evasion.AutoProjectedGradientDescent(
+            net, eps_step=2 * eps, max_iter=50, nb_random_init=1, loss_type=None, **quiet
+        ),
+    }
+    if num_classes > 2:
+        found[f"apgd-dlr-50@{eps}"] = lambda net: evasion.AutoProjectedGradientDescent(
+            net, eps_step=2 * eps, max_iter=50, nb_random_init=1,
+            loss_type="difference_logits_ratio", **quiet,
+        )  # fmt: skip
+    if len(shape) == 3:
+        found[f"square-{QUERIES.value}@{eps}"] = lambda net: evasion.SquareAttack(
+            net, max_iter=QUERIES.value, nb_restarts=1, p_init=0.8, **quiet
+        )
+    return found
+
+
+def compare(name: str) -> list[dict[str, Any]]:
+    """One row for each attack on one network."""
+    x, y = load_data(name, NUM.value)
+    num_classes = 2 if load_model(name).output_shape[1] == 1 else load_model(name).output_shape[1]
+    network = NETWORKS[name]
+    pairs = twins(network.eps, x.shape[1:], num_classes)
+    noise = f"noise@{network.eps:.6g}"
+    ours = evaluate(
+        load_model(name), x, y, attacks=[*pairs, noise], input_range=network.input_range
+    )
+    art = classifier(name, num_classes)
+    one_hot = np.eye(num_classes, dtype=np.float32)[y]
+    right = ours.find("clean").holds
+    rows = []
+    for text, make in pairs.items():
+        np.random.seed(0)  # noqa: NPY002 (ART draws from the global generator)
+        begin = time.perf_counter()
+        moved = make(art).generate(x[right], one_hot[right])
+        seconds = time.perf_counter() - begin
+        robust = (art.predict(moved).argmax(1) == y[right]).sum() / len(y)
+        mine = ours.find(text)
+        rows.append(
+            dict(zip(HEADER, (name, text, ours.accuracy, mine.value, robust), strict=False))
+            | {"difference": mine.value - robust}
+            | {"seconds": mine.seconds, "ART's seconds": seconds}
+        )
+    row = dict.fromkeys(HEADER, np.nan)
+    rows.append(
+        row | {"network": name, "attack": noise, "clean": ours.accuracy, "ours": ours[noise]}
+    )
+    for warning in ours.warnings:
+        print(name, warning)
+    return rows
+
+
+def faults(rows: list[dict[str, Any]]) -> list[str]:
+    """Where ours are weaker than they should be."""
+    found = [
+        f"{row['network']}: {row['attack']} is {row['difference']:.3f} weaker than ART's"
+        for row in rows
+        if row["difference"] > TOLERANCE
+    ]
+    for name in dict.fromkeys(row["network"] for row in rows):
+        shares = {
+            row["attack"].split("@")[0]: row["ours"] for row in rows if row["network"] == name
+        }
+        if shares["pgd"] > shares["noise"]:
+            found.append(f"{name}: noise breaks more than PGD")
+    return found
+
+
+def cell(value: Any) -> str:
+    """Text as it is, numbers with three digits, what was not measured empty."""
+    if isinstance(value, str):
+        return value
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
+def main(_: list[str]) -> None:
+    logging.getLogger("art").setLevel(logging.WARNING)
+    rows: list[dict[str, Any]] = []
+    for name in CHOSEN.value:
+        rows += compare(name)
+        print(table(HEADER, [[cell(row[key]) for key in HEADER] for row in rows], left=2))
+        if OUT.value:
+            with open(OUT.value, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, HEADER)
+                writer.writeheader()
+                writer.writerows(rows)
+    if wrong := faults(rows):
+        raise SystemExit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,69 @@
+"""The real networks that benchmarks run on, their data, and the radius at which each is attacked.
+
+They lie in a folder that a user of the package does not have; every benchmark takes it by the flag `--shared`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+sys.path[:0] = [str(Path(__file__).parents[2])]
+
+from keras_robust_prune.network import kerases  # noqa: E402
+
+SHARED = flags.DEFINE_string(
+    "shared", str(Path(__file__).parents[3] / "shared"), "Folder with data/ and zoo/."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One network of the zoo.
+
+    Attributes:
+        data: its data set's file.
+        eps: the l-inf radius at which PGD-20 on the logits sits mid-range, in the inputs' own unit.
+        scale: what raw values are divided by.
+        input_range: the valid inputs.
+    """
+
+    data: str
+    eps: float
+    scale: float = 255.0
+    input_range: tuple[float, float] = (0.0, 1.0)
+
+
+# Dense accuracy and dense PGD-20 accuracy on the first 1,000 inputs of x_test stand behind each.
+NETWORKS = {
+    "mnist_mlp": Network("mnist", 0.05),  # .988, .45
+    "mnist_mlp_sigmoid": Network("mnist", 0.04),  # .983, .54
+    "cifar_paper_relu": Network("cifar10", 0.007),  # .679, .33
+    "cifar_paper_sigmoid": Network("cifar10", 0.007),  # .664, .32
+    "mnist_cnn": Network("mnist", 0.1),  # .999, .91
+    "mnist_robust_cnn": Network("mnist", 0.15),  # .995, .89
+    "credit_mlp": Network("creditcard", 0.25, 1.0, (-5.0, 5.0)),  # .934, .46
+    "xray_cnn": Network("pneumonia", 0.01),  # .803, .45
+    "cifar_cnn": Network("cifar10", 0.8, 1.0, (0.0, 255.0)),  # .793, .41
+    "resnet20": Network("cifar10", 0.002),  # .815, .29
+}
+
+
+def load_model(name: str) -> Any:
+    """The trained tf_keras model."""
+    path = Path(SHARED.value) / "zoo" / f"{name}.h5"
+    return kerases.tf_keras().models.load_model(path, compile=False)
+
+
+def load_data(name: str, num: int, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """The first `num` inputs, as the network takes them, and their labels `(num,)`."""
+    network = NETWORKS[name]
+    with np.load(Path(SHARED.value) / "data" / f"{network.data}.npz") as arrays:
+        x, y = arrays[f"x_{part}"][:num], arrays[f"y_{part}"][:num]
+    x = (x / np.float32(network.scale)).astype(np.float32)
+    return (x[..., np.newaxis] if x.ndim == 3 else x), y.reshape(-1).astype(np.int64)
