@@ -11,19 +11,23 @@ the bounds hold in floating point.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from keras_robust_prune.analysis.bounds import Bounds
 from keras_robust_prune.intervals import Interval
-from keras_robust_prune.network.combining import Concatenation, Product, Softmax, Sum
+from keras_robust_prune.network.combining import Concatenation, Softmax, Sum
 from keras_robust_prune.network.elementwise import Elementwise, ReLU
-from keras_robust_prune.network.primitives import Linear, Relaxation, Rounding, products
-from keras_robust_prune.network.program import Program
+from keras_robust_prune.network.primitives import Linear, MatMul, Relaxation, Rounding, products
+from keras_robust_prune.network.program import Operation, Program
+from keras_robust_prune.network.windows import Convolution, MaxPool, TransposedConvolution
 
 BUDGET = 2**23
 """Coefficients held at once; more rows are passed in parts."""
+
+WORK = 5e9
+"""Multiplications per box that one tensor's interval may cost; interval arithmetic has to do where it would be more."""
 
 Coefficients = dict[int, np.ndarray]
 
@@ -41,6 +45,10 @@ class Backward:
         self.values = values
         self.rounding = Rounding(program.dtype)
         self.lines: dict[int, Relaxation] = {}
+        self.readers: list[list[int]] = [[] for _ in program.operations]
+        for place, operation in enumerate(program.operations):
+            for k in operation.inputs:
+                self.readers[k].append(place)
 
     def relaxation(self, place: int, index: np.ndarray | None) -> Relaxation:
         """Lines of an operation, for all boxes or chosen ones."""
@@ -71,41 +79,91 @@ class Backward:
             parts.append(constant + self._over_box(left, None))
         return np.concatenate([np.broadcast_to(p, (boxes, p.shape[1])) for p in parts], axis=1)
 
-    def elements(self, place: int, boxes: np.ndarray, elements: np.ndarray) -> Interval:
-        """Bounds of single numbers of one tensor, `(pairs,)`.
+    def interval(self, coefficients: Mapping[int, np.ndarray]) -> Interval:
+        """Both bounds of linear functions of tensors, `(boxes, rows)`; see `lower`."""
+        lower = self.lower(coefficients)
+        upper = -self.lower({place: -item for place, item in coefficients.items()})
+        return Interval(lower, np.maximum(lower, upper))
+
+    def refine(self, place: int) -> None:
+        """Tighten the interval of a tensor from those before it, by CROWN where an activation needs it."""
+        operation = self.program.operations[place]
+        if operation.primitive is None:
+            return
+        again = operation.primitive.interval(
+            [self.values[k] for k in operation.inputs], self.rounding
+        )
+        self.values[place] = self.values[place].intersect(again)
+        rows = self.bent(place)
+        if rows is not None and rows.any() and self.affordable(place, rows):
+            boxes, elements = np.nonzero(rows)
+            found = self.elements({place: 1}, boxes, elements)
+            self.values[place] = narrowed(self.values[place], boxes, elements, found)
+
+    def affordable(self, place: int, rows: np.ndarray) -> bool:
+        """Whether numbers of a tensor, `(boxes, elements)` bool, may be bounded one by one."""
+        cost = sum(work(item) for item in self.program.operations[: place + 1])
+        return bool(cost * rows.sum() <= WORK * len(rows))
+
+    def bent(self, place: int) -> np.ndarray | None:
+        """Where a reader of a tensor is not linear over its interval, `(boxes, elements)`; None if nowhere.
+
+        Not asked of the output of an activation: its interval follows from that of its input.
+        """
+        operations = self.program.operations
+        if isinstance(operations[place].primitive, (Elementwise, MaxPool, Softmax)):
+            return None
+        flat = self.values[place].reshape(len(self.values[place].lower), -1)
+        found: np.ndarray | None = None
+        for reader in self.readers[place]:
+            primitive = operations[reader].primitive
+            if isinstance(primitive, (Linear, Sum, Concatenation, Softmax)):
+                continue
+            rows = flat.width > 0
+            if isinstance(primitive, ReLU):
+                rows = (flat.lower < 0) & (flat.upper > 0)
+            found = rows if found is None else found | rows
+        return found
+
+    def elements(
+        self, factors: Mapping[int, int], boxes: np.ndarray, elements: np.ndarray
+    ) -> Interval:
+        """Bounds of single numbers of a tensor, or of a sum of tensors of one shape, `(pairs,)`.
 
         Args:
-            place: of the tensor.
+            factors: 1 or -1 by place of each tensor.
             boxes: the box of each pair.
             elements: the element of the flattened tensor.
         """
         lower = np.empty(len(elements), self.program.dtype)
         upper = np.empty_like(lower)
         wanted, inverse = np.unique(elements, return_inverse=True)
-        step = self._rows_at_once(place, 1)
+        step = self._rows_at_once(max(factors), 1)
         for k in range(0, len(wanted), step):
             part = np.flatnonzero((inverse >= k) & (inverse < k + step))
             for sign, target in ((1, lower), (-1, upper)):
+                signed = {place: sign * factor for place, factor in factors.items()}
                 found = self._elements(
-                    place, wanted[k : k + step], inverse[part] - k, boxes[part], sign, step
+                    signed, wanted[k : k + step], inverse[part] - k, boxes[part], step
                 )
                 target[part] = sign * found
         return Interval(lower, np.maximum(upper, lower))
 
     def _elements(
         self,
-        place: int,
+        factors: Mapping[int, int],
         wanted: np.ndarray,
         which: np.ndarray,
         boxes: np.ndarray,
-        sign: int,
         step: int,
     ) -> np.ndarray:
         """Linear layers are passed once for all boxes, the rest once per pair."""
-        shape = self.program.operations[place].shape
+        shape = self.program.operations[max(factors)].shape
         start = np.zeros((1, len(wanted), int(np.prod(shape))), self.program.dtype)
-        start[0, np.arange(len(wanted)), wanted] = sign
-        left, constant = self._pass({place: start.reshape(1, -1, *shape)}, None, True)
+        start[0, np.arange(len(wanted)), wanted] = 1
+        start = start.reshape(1, -1, *shape)
+        tensors = {place: factor * start for place, factor in factors.items()}
+        left, constant = self._pass(tensors, None, True)
         constant = np.broadcast_to(constant, (len(self.values[0].lower), len(wanted)))
         found = np.empty(len(which), self.program.dtype)
         for k in range(0, len(which), step):
@@ -130,23 +188,37 @@ class Backward:
         steps = 4
         while waiting:
             place = max(waiting)
-            operation = self.program.operations[place]
-            if only_linear and not isinstance(operation.primitive, (Linear, type(None))):
+            primitive = self.program.operations[place].primitive
+            if only_linear and not isinstance(primitive, (Linear, type(None))):
                 break
-            item = waiting.pop(place)
-            if operation.primitive is None:
-                arrived[place] = item
+            if primitive is None:
+                arrived[place] = waiting.pop(place)
                 continue
-            passed, part = operation.primitive.backward(item, self.relaxation(place, index))
-            constant, size, steps = constant + part, size + np.abs(part), steps + 2
-            for source, more in zip(operation.inputs, passed, strict=bool(passed)):
-                if source in waiting:
-                    sizes = np.abs(waiting[source]) + np.abs(more)
-                    size = size + self._meet(sizes, source, index)
-                    waiting[source] = waiting[source] + more
-                else:
-                    waiting[source] = more
-        return {**arrived, **waiting}, constant - self.rounding.error(size, steps)
+            for part, passed in self.step(place, waiting, index):
+                constant, size, steps = constant + part, size + np.abs(part), steps + 1
+                for source, more in passed:
+                    if source in waiting:
+                        sizes = np.abs(waiting[source]) + np.abs(more)
+                        size = size + self._meet(sizes, source, index)
+                        waiting[source] = waiting[source] + more
+                    else:
+                        waiting[source] = more
+        return {**arrived, **waiting}, constant - self.rounding.error(size, 2 * steps)
+
+    def step(
+        self, place: int, waiting: Coefficients, index: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, list[tuple[int, np.ndarray]]]]:
+        """Take the coefficients of one tensor out of `waiting` and pass them through its operation.
+
+        Yields:
+            A constant `(boxes, rows)`, and coefficients for inputs by place.
+        """
+        operation = self.program.operations[place]
+        assert operation.primitive is not None
+        passed, constant = operation.primitive.backward(
+            waiting.pop(place), self.relaxation(place, index)
+        )
+        yield constant, list(zip(operation.inputs, passed, strict=False))
 
     def _meet(self, sizes: np.ndarray, place: int, index: np.ndarray | None) -> np.ndarray:
         """What coefficients of one tensor that are added make of its magnitude."""
@@ -180,61 +252,33 @@ def crown_bounds(start: Bounds, refine: bool = True) -> tuple[Bounds, Backward]:
         Bounds, nowhere wider than `start`, and what passes further coefficients.
     """
     program = start.program
-    rounding = Rounding(program.dtype)
-    values = list(start.values)
-    backward = Backward(program, values)
-    readers: dict[int, list[int]] = {}
-    for place, operation in enumerate(program.operations):
-        for k in operation.inputs:
-            readers.setdefault(k, []).append(place)
-    last = max(program.logits)
-    for place, operation in enumerate(program.operations[: last + 1]):
-        if operation.primitive is None:
-            continue
-        if refine:
-            inputs = [values[k] for k in operation.inputs]
-            again = operation.primitive.interval(inputs, rounding)
-            values[place] = values[place].intersect(again)
-            rows = _wanted(program, place, readers.get(place, []), values[place])
-            if rows is not None and rows.any():
-                values[place] = _refined(backward, place, rows)
+    backward = Backward(program, list(start.values))
+    if refine:
+        for place in range(max(program.logits) + 1):
+            backward.refine(place)
     for place in program.logits:
         shape = program.operations[place].shape
-        size = int(np.prod(shape))
-        unit = np.eye(size, dtype=program.dtype).reshape(1, size, *shape)
-        lower, upper = backward.lower({place: unit}), -backward.lower({place: -unit})
-        tight = Interval(lower, np.maximum(lower, upper)).reshape(-1, *shape)
-        values[place] = tight.intersect(values[place])
-    return Bounds(program, tuple(values)), backward
+        unit = np.eye(int(np.prod(shape)), dtype=program.dtype).reshape(1, -1, *shape)
+        tight = backward.interval({place: unit}).reshape(-1, *shape)
+        backward.values[place] = tight.intersect(backward.values[place])
+    return Bounds(program, tuple(backward.values)), backward
 
 
-def _wanted(
-    program: Program, place: int, readers: list[int], box: Interval
-) -> np.ndarray | None:
-    """Which numbers deserve a tighter interval, `(boxes, elements)`: those at which a reader is not linear."""
-    if isinstance(program.operations[place].primitive, (Elementwise, Softmax)):
-        return None
-    flat = box.reshape(len(box.lower), -1)
-    wanted: np.ndarray | None = None
-    for reader in readers:
-        primitive = program.operations[reader].primitive
-        if isinstance(primitive, (Linear, Sum, Concatenation, Softmax)):
-            continue
-        rows = flat.width > 0
-        if isinstance(primitive, ReLU):
-            rows = (flat.lower < 0) & (flat.upper > 0)
-        elif isinstance(primitive, Product) and program.operations[place].primitive is None:
-            continue
-        wanted = rows if wanted is None else wanted | rows
-    return wanted
+def work(operation: Operation) -> int:
+    """Multiplications of one pass through an operation."""
+    primitive = operation.primitive
+    if isinstance(primitive, TransposedConvolution):
+        return int(np.prod(primitive.in_shape[:-1])) * primitive.convolution.kernel.size
+    if isinstance(primitive, (MatMul, Convolution)):
+        return int(np.prod(primitive.out_shape[:-1])) * primitive.kernel.size
+    return int(np.prod(operation.shape))
 
 
-def _refined(backward: Backward, place: int, rows: np.ndarray) -> Interval:
-    box = backward.values[place]
-    boxes, elements = np.nonzero(rows)
-    found = backward.elements(place, boxes, elements)
-    lower, upper = np.array(box.lower).reshape(rows.shape), np.array(box.upper).reshape(rows.shape)
-    old = Interval(lower[boxes, elements], upper[boxes, elements])
-    tight = found.intersect(old)
+def narrowed(
+    box: Interval, boxes: np.ndarray, elements: np.ndarray, found: Interval
+) -> Interval:
+    """An interval `(boxes, *shape)` with some of its numbers replaced by what both allow."""
+    lower, upper = (np.array(end).reshape(len(end), -1) for end in (box.lower, box.upper))
+    tight = found.intersect(Interval(lower[boxes, elements], upper[boxes, elements]))
     lower[boxes, elements], upper[boxes, elements] = tight.lower, tight.upper
     return Interval(lower, upper).reshape(*box.shape)
