@@ -1,10 +1,10 @@
 """Means and covariances of every tensor from weights and BatchNorm statistics alone.
 
 They are estimates, not bounds.
-Inputs are uniform between their bounds; every tensor is treated as Gaussian along its last axis,
-the same at every position, neighbours correlated by one half. Linear layers pass moments exactly
-under these assumptions, BatchNorm replaces scale and mean by what it stores, an activation f passes
-the mean of f(z) and covariances times E[f'] of both (Price's theorem to first order).
+Inputs have variance (upper - lower)^2 / 12 around their neutral value; every tensor is treated as
+Gaussian along its last axis, the same at every position, neighbours correlated by one half. Linear
+layers pass moments exactly under these assumptions, BatchNorm replaces scale and mean by what it
+stores, activations follow Mehler's formula.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
 
 NEIGHBOURS = 0.5  # correlation between positions
 _WIDEST = 8192  # channels beyond which no covariance is kept
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_TERMS = 12  # of Mehler's series
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
+_FACTORIALS = np.cumprod([1.0, *range(1, _TERMS)])
+_HERMITE = np.polynomial.hermite_e.hermevander(_NODES, _TERMS - 1) / np.sqrt(_FACTORIALS)
+_HERMITE = _HERMITE * (_WEIGHTS / _WEIGHTS.sum())[:, None]
 
 
 class Gaussian(NamedTuple):
@@ -56,7 +59,7 @@ def propagate(graph: Graph, spaces: tuple[InputSpace, ...]) -> Mapping[Ref, Gaus
         spaces: of its inputs.
 
     Example:
-        A Dense layer of weight 2 on an input in [0, 1] has mean 1 and variance 4 / 12.
+        A Dense layer of weight 2 on an input in [0, 1] has mean 0 and variance 4 / 12.
     """
     found: dict[Ref, Gaussian | None] = {}
     for ref, space in zip(graph.inputs, spaces, strict=True):
@@ -65,7 +68,8 @@ def propagate(graph: Graph, spaces: tuple[InputSpace, ...]) -> Mapping[Ref, Gaus
             np.broadcast_to(bound, space.shape).reshape(-1, width).mean(0).astype(float)
             for bound in (space.lower, space.upper)
         )
-        found[ref] = Gaussian((lower + upper) / 2, np.diag((upper - lower) ** 2 / 12))
+        mean = np.clip(0.0, lower, upper)
+        found[ref] = Gaussian(mean, np.diag((upper - lower) ** 2 / 12))
     for node in graph.nodes:
         if node.ref in found:
             continue
@@ -133,11 +137,13 @@ def _normalised(layer: Layer, inner: Gaussian) -> Gaussian:
 
 
 def _activated(function: Callable[[np.ndarray], np.ndarray], inner: Gaussian) -> Gaussian:
-    variance = np.maximum(np.diag(inner.covariance), 1e-12)
-    deviation = np.sqrt(variance)
+    """Mehler's formula: with c_k the Hermite coefficients of f, `cov = sum_k c_k c_k' rho**k`."""
+    deviation = np.sqrt(np.maximum(np.diag(inner.covariance), 1e-12))
     values = function(inner.mean[:, None] + deviation[:, None] * _NODES)
-    mean = values @ _WEIGHTS
-    slope = values @ (_WEIGHTS * _NODES) / deviation
-    covariance = inner.covariance * np.outer(slope, slope)
-    np.fill_diagonal(covariance, np.square(values) @ _WEIGHTS - np.square(mean))
-    return Gaussian(mean, covariance)
+    coefficients = values @ _HERMITE
+    correlation = np.clip(inner.covariance / np.outer(deviation, deviation), -1.0, 1.0)
+    power, covariance = np.ones_like(correlation), np.zeros_like(correlation)
+    for column in coefficients.T[1:]:
+        power = power * correlation
+        covariance += np.outer(column, column) * power
+    return Gaussian(coefficients[:, 0], covariance)

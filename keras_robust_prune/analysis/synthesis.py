@@ -51,6 +51,7 @@ def make_inputs(
     count: int | None = None,
     seed: int = 0,
     verbose: int = 0,
+    invert: bool = True,
 ) -> MadeInputs:
     """Make inputs from nothing but the network.
 
@@ -60,6 +61,7 @@ def make_inputs(
         count: how many; None makes as many as the network's size allows, 512 to 12,000.
         seed: the same seed gives the same inputs.
         verbose: 1 prints progress.
+        invert: whether the network shapes them; otherwise they are what the prior draws.
 
     Returns:
         The inputs. Those of the network asked for last are remembered.
@@ -75,11 +77,11 @@ def make_inputs(
     spaces = input_spaces(graph, input_range)
     if count is None:
         count = int(np.clip(_WORK / max(num_macs(graph), 1), _FEWEST, _MOST))
-    key = _digest(graph, spaces, count, seed)
+    key = _digest(graph, spaces, (count, seed, invert))
     if key not in _last:
         split = split_activations(graph)
         rng = np.random.default_rng([seed, 1])
-        if all(space.num_tokens for space in spaces):
+        if not invert or all(space.num_tokens for space in spaces):
             made = MadeInputs(tuple(space.raw(start(space, count, rng)) for space in spaces))
         elif inversion.statistics(split):
             made = MadeInputs(
@@ -97,8 +99,8 @@ def make_inputs(
 _last: dict[str, MadeInputs] = {}
 
 
-def _digest(graph: Graph, spaces: tuple[InputSpace, ...], count: int, seed: int) -> str:
-    digest = hashlib.sha256(repr((graph.nodes, count, seed)).encode())
+def _digest(graph: Graph, spaces: tuple[InputSpace, ...], settings: tuple[int, ...]) -> str:
+    digest = hashlib.sha256(repr((graph.nodes, settings)).encode())
     for layer in graph.layers.values():
         digest.update(repr(sorted(layer.config.items(), key=str)).encode())
         for value in layer.weights.values():

@@ -41,11 +41,18 @@ class Robust:
     Attributes:
         repair: `"distill"`, or `"reconstruct"` to leave the imitation out.
         perturb: whether imitation also looks around the inputs.
+        invert: whether made inputs are shaped by the network, or stay what the prior drew.
+        num_inputs: how many are made; None lets the network's size decide.
+        num_steps: of the imitation; None likewise.
         seconds: a hard limit for the imitation.
+        name: of the method.
     """
 
     repair: str = "distill"
     perturb: bool = True
+    invert: bool = True
+    num_inputs: int | None = None
+    num_steps: int | None = None
     seconds: float = 150.0
     name: str = "robust"
 
@@ -58,7 +65,7 @@ class Robust:
         fractions = problem.fractions(problem.target or 1.0)
         if not fractions:
             return
-        work = _Work(problem)
+        work = _Work(problem, self)
         budget = work.budget(fractions)
         state = problem.first_state()
         for step in range(state.step, len(fractions)):
@@ -72,6 +79,7 @@ class Robust:
                     work.inputs,
                     work.spaces,
                     seed=problem.seed,
+                    num_steps=self.num_steps,
                     seconds=self.seconds,
                     verbose=problem.verbose,
                     perturb=self.perturb,
@@ -90,7 +98,7 @@ class Robust:
 class _Work:
     """One run: the dense network, its readers and the inputs everything is measured on."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, method: Robust) -> None:
         self.problem = problem
         self.dense = split_activations(problem.graph)
         self.spaces = input_spaces(problem.graph, problem.input_range)
@@ -105,7 +113,7 @@ class _Work:
                     self.estimates[name] = known
             self.readers = tuple(self.estimates)
         else:
-            self.inputs = _inputs(problem)
+            self.inputs = _inputs(problem, method)
         self.sites = {
             name: [site for site in problem.sites.sites if name in site.consumers]
             for name in self.readers
@@ -224,11 +232,16 @@ class _Work:
         return readers.with_matrix(graph, name, values), moments.error(values)
 
 
-def _inputs(problem: Problem) -> list[np.ndarray]:
+def _inputs(problem: Problem, method: Robust) -> list[np.ndarray]:
     given = problem.calibration
     if given is None:
         made = make_inputs(
-            problem.graph, problem.input_range, seed=problem.seed, verbose=problem.verbose
+            problem.graph,
+            problem.input_range,
+            count=method.num_inputs,
+            seed=problem.seed,
+            verbose=problem.verbose,
+            invert=method.invert,
         )
         return list(made.arrays)
     if isinstance(given, Mapping):

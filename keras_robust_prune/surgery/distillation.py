@@ -59,6 +59,7 @@ def imitate(
     inputs: Sequence[np.ndarray],
     spaces: Sequence[InputSpace],
     seed: int = 0,
+    num_steps: int | None = None,
     seconds: float = 150.0,
     verbose: int = 0,
     perturb: bool = True,
@@ -71,8 +72,8 @@ def imitate(
         inputs: one array per network input, unlabelled.
         spaces: their ranges.
         seed: of batches and noise.
-        seconds: a hard limit. The number of steps follows from the network's size, so only slow
-            machines reach it.
+        num_steps: how many; None lets the network's size decide, 200 to 3,000.
+        seconds: a hard limit, for slow machines.
         verbose: 1 prints progress.
         perturb: whether inputs are moved.
 
@@ -80,6 +81,7 @@ def imitate(
         The result, with a decision taken on inputs that training did not see.
     """
     course = _Course(dense, pruned, inputs, spaces, perturb)
+    course.num_steps = num_steps or course.num_steps
     order = np.random.default_rng([seed, 3]).permutation(len(inputs[0]))
     held, used = np.split(order, [max(1, len(order) // _HELD)])
     used = used if len(used) else held

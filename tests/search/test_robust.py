@@ -1,0 +1,156 @@
+"""The method `robust`: valid plans, exact cuts, nothing lost where nothing must be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from networks import CASES, network, outputs_of, random_inputs
+
+from keras_robust_prune.analysis.priors import input_spaces, start
+from keras_robust_prune.network import kerases
+from keras_robust_prune.network.costs import num_macs
+from keras_robust_prune.network.reading import build, read
+from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune.search.methods import method_for
+from keras_robust_prune.search.problem import Problem
+from keras_robust_prune.search.robust import Robust
+from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.distillation import imitate
+
+QUICK = Robust(num_inputs=16, num_steps=3)
+RECONSTRUCT = Robust(repair="reconstruct", num_inputs=32)
+
+
+def problem_of(model, **options):
+    graph = read(model)
+    options = {"target": 0.5, "input_range": (-1.0, 1.0)} | options
+    return Problem(graph, find_sites(graph), **options)
+
+
+def drawn(graph, count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [space.raw(start(space, count, rng)) for space in input_spaces(graph, (-1.0, 1.0))]
+
+
+SAMPLE = ["mlp", "conv1d", "residual", "separable", "two_inputs", "embedding", "attention"]
+
+
+@pytest.mark.parametrize(("name", "keras"), [case for case in CASES if case[0] in SAMPLE])
+@pytest.mark.parametrize("tier", ["weights", "real"])
+def test_the_cut_network_is_the_state_and_every_site_gave_its_share(name, keras, tier):
+    model = network(name, keras)
+    problem = problem_of(model)
+    if tier == "real":
+        problem = dataclasses.replace(problem, calibration=drawn(problem.graph, 12))
+    else:
+        problem = dataclasses.replace(problem, calibration="weights")
+    (state,) = RECONSTRUCT.steps(problem)
+    for site in problem.sites.sites:
+        assert state.plan.dropped[site.name].sum() == site.num_units // 2
+    inputs = random_inputs(model)
+    small, full = build(cut(state.graph, problem.sites, state.plan)), build(state.graph)
+    for got, wanted in zip(outputs_of(small, inputs), outputs_of(full, inputs), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4 * max(abs(wanted).max(), 1e-6))
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv_bn", "residual"])
+def test_made_inputs_and_imitation_give_the_same_result_for_the_same_seed(name):
+    problem = problem_of(network(name), seed=3)
+    states = [list(QUICK.steps(problem))[-1] for _ in range(2)]
+    assert states[0].plan == states[1].plan
+    for layer in states[0].graph.layers.values():
+        for weight, value in layer.weights.items():
+            again = states[1].graph.layers[layer.name].weights[weight]
+            np.testing.assert_allclose(again, value, atol=1e-5)
+    assert states[0].metrics["imitation_error"] <= states[0].metrics["imitation_error_before"]
+
+
+def doubled(model):
+    """The same MLP with every hidden unit twice, at half its outgoing weight each."""
+    values = model.get_weights()
+    for index in range(0, len(values) - 2, 2):
+        kernel, bias, behind = values[index : index + 3]
+        values[index] = np.concatenate([kernel, kernel], 1)
+        values[index + 1] = np.concatenate([bias, bias])
+        values[index + 2] = np.concatenate([behind, behind], 0) / 2
+    return values
+
+
+@pytest.mark.parametrize("calibration", [None, "weights"])
+def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration):
+    keras = kerases.module("tf_keras")
+
+    def mlp(width):
+        layers = [keras.Input((6,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(3)]
+        return keras.Sequential(layers)
+
+    keras.utils.set_random_seed(0)
+    small, large = mlp(8), mlp(16)
+    large.set_weights(doubled(small))
+    problem = problem_of(large, calibration=calibration)
+    (state,) = RECONSTRUCT.steps(problem)
+    kept = state.plan.kept(problem.sites.sites[0].name)
+    assert sorted(unit % 8 for unit in kept) == list(range(8))
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 6)).astype("float32")
+    wanted = small(x).numpy()
+    np.testing.assert_allclose(build(state.graph)(x).numpy(), wanted, atol=2e-3)
+
+
+def test_several_steps_remove_more_each_time_and_reach_the_target():
+    problem = problem_of(network("mlp"), step=0.25, target=0.5)
+    states = list(RECONSTRUCT.steps(problem))
+    assert len(states) == 2
+    assert states[1].plan.removals[: len(states[0].plan.removals)] == states[0].plan.removals
+    resumed = list(RECONSTRUCT.steps(dataclasses.replace(problem, start=states[0])))
+    assert [state.plan for state in resumed] == [states[1].plan]
+
+
+@pytest.mark.parametrize("measure", ["params", "macs"])
+def test_budgets_are_kept(measure):
+    problem = problem_of(network("residual"), measure=measure, target=0.3)
+    (state,) = RECONSTRUCT.steps(problem)
+    small = cut(state.graph, problem.sites, state.plan)
+    if measure == "params":
+        assert small.num_params <= 0.7 * problem.graph.num_params
+    else:
+        assert num_macs(small) <= 0.7 * num_macs(problem.graph)
+
+
+def test_reconstruction_beats_removal_alone_on_the_inputs_it_saw():
+    problem = problem_of(network("conv_flatten"))
+    inputs = drawn(problem.graph, 40)
+    problem = dataclasses.replace(problem, calibration=inputs)
+    (state,) = RECONSTRUCT.steps(problem)
+    (plain,) = method_for("random").steps(dataclasses.replace(problem, step=0.5))
+    dense, repaired, removed = (
+        outputs_of(build(graph), inputs)[0] for graph in (problem.graph, state.graph, plain.graph)
+    )
+    assert np.square(repaired - dense).mean() < 0.5 * np.square(removed - dense).mean()
+
+
+def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
+    graph = read(network("mlp"))
+    inputs = drawn(graph, 80)
+    spaces = input_spaces(graph, (-1.0, 1.0))
+    same = imitate(graph, graph, inputs, spaces, num_steps=5)
+    assert not same.kept
+    assert same.error_before == pytest.approx(0.0, abs=1e-6)
+    rng = np.random.default_rng(0)
+    shaken = graph.with_weights(
+        {
+            (layer.name, weight): value + rng.normal(0, 0.2, value.shape).astype("float32")
+            for layer in graph.layers.values()
+            for weight, value in layer.weights.items()
+        }
+    )
+    better = imitate(graph, shaken, inputs, spaces, num_steps=100)
+    assert better.kept
+    assert better.error_after < better.error_before
+
+
+def test_a_repair_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="choose 'distill' or 'reconstruct'"):
+        Robust(repair="retrain")
+    assert method_for("robust") == Robust()
