@@ -112,7 +112,9 @@ def test_files_and_functions_stay_small(path: Path) -> None:
             docstring = node.body[0] if ast.get_docstring(node) is not None else None
             if docstring is not None and docstring.end_lineno is not None:
                 length -= docstring.end_lineno - docstring.lineno + 1
-            assert length <= LONGEST_FUNCTION, f"{node.name}, line {node.lineno}, has {length} lines"
+            assert length <= LONGEST_FUNCTION, (
+                f"{node.name}, line {node.lineno}, has {length} lines"
+            )
 
 
 def build_targets() -> dict[str, set[str]]:

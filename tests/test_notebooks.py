@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The outputs of all cells of a notebook, run in an empty folder."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # plots stand in the notebook
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear its outputs"
     place = {"metadata": {"path": str(folder)}}
