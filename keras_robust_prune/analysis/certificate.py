@@ -7,7 +7,6 @@ matter how the pruned network came about.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,9 @@ class Certificate:
             `(inputs,)`; 0 where nothing was proven at any radius tried.
         """
         if verdict not in VERDICTS:
-            raise ValueError(f"There is no verdict {verdict!r}. Choose one of {', '.join(VERDICTS)}.")
+            raise ValueError(
+                f"There is no verdict {verdict!r}. Choose one of {', '.join(VERDICTS)}."
+            )
         top = 8 * float(np.max(self.eps)) if largest is None else float(largest)
         proven = np.zeros(len(self.eps))
         refuted = np.full(len(self.eps), top)
@@ -225,9 +226,14 @@ def _inputs(
     inputs = [np.asarray(item, np.float64) for item in given]
     ends: list[list[np.ndarray]] = []
     for end in input_range:
-        parts = list(end) if len(shapes) > 1 and isinstance(end, (list, tuple)) else [end] * len(shapes)
+        parts = (
+            list(end) if len(shapes) > 1 and isinstance(end, (list, tuple)) else [end] * len(shapes)
+        )
         ends.append(
-            [np.broadcast_to(np.asarray(p, np.float64), s) for p, s in zip(parts, shapes, strict=True)]
+            [
+                np.broadcast_to(np.asarray(p, np.float64), s)
+                for p, s in zip(parts, shapes, strict=True)
+            ]
         )
     for item, shape, low, high in zip(inputs, shapes, *ends, strict=True):
         if item.shape[1:] != shape:
@@ -243,9 +249,7 @@ def _inputs(
     return clipped, ends
 
 
-def _constant(
-    backward: Backward, place: int, logits: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _constant(backward: Backward, place: int, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether the class at x holds over the whole box, `(boxes,)`, and that class, `(boxes, positions)`.
 
     One output is a class by its sign; several are compared along the last axis, at every position.

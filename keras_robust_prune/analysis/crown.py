@@ -274,9 +274,7 @@ def work(operation: Operation) -> int:
     return int(np.prod(operation.shape))
 
 
-def narrowed(
-    box: Interval, boxes: np.ndarray, elements: np.ndarray, found: Interval
-) -> Interval:
+def narrowed(box: Interval, boxes: np.ndarray, elements: np.ndarray, found: Interval) -> Interval:
     """An interval `(boxes, *shape)` with some of its numbers replaced by what both allow."""
     lower, upper = (np.array(end).reshape(len(end), -1) for end in (box.lower, box.upper))
     tight = found.intersect(Interval(lower[boxes, elements], upper[boxes, elements]))

@@ -109,7 +109,11 @@ class Joint(Backward):
         """A pair of activations is passed together once both wait."""
         other = self.partner.get(place, -1)
         primitive = self.program.operations[place].primitive
-        if other not in waiting or not isinstance(primitive, Elementwise) or not primitive.continuous:
+        if (
+            other not in waiting
+            or not isinstance(primitive, Elementwise)
+            or not primitive.continuous
+        ):
             yield from super().step(place, waiting, index)
             return
         pruned, dense = max(place, other), min(place, other)
@@ -175,8 +179,12 @@ class Joint(Backward):
             crossing = ~(rising | falling)
             high = np.where(crossing, high, np.where(rising, most, least))
             low = np.where(crossing, low, np.where(rising, least, most))
-            high_offset = np.where(crossing, np.maximum((most - high) * d.upper, (least - high) * d.lower), 0)
-            low_offset = np.where(crossing, np.minimum((least - low) * d.upper, (most - low) * d.lower), 0)
+            high_offset = np.where(
+                crossing, np.maximum((most - high) * d.upper, (least - high) * d.lower), 0
+            )
+            low_offset = np.where(
+                crossing, np.minimum((least - low) * d.upper, (most - low) * d.lower), 0
+            )
             size = (slopes.magnitude + 1) * (x.magnitude + y.magnitude + d.magnitude)
             error = self.rounding.error(size, primitive.ulps + 8)
             dtype = self.program.dtype
