@@ -51,7 +51,7 @@ def python_with_paoding(environment: Path) -> Path:
     if not python.exists():
         print(f"Installing {PACKAGES[0]} into {environment} ...", flush=True)
         venv.create(environment, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", *PACKAGES], check=True)
     return python
 
 
