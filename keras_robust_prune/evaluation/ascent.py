@@ -168,6 +168,8 @@ def search(
     *extra: Any,
 ) -> np.ndarray:
     """The points that a compiled attack finds, in the inputs' own unit and within the ball."""
+    if not len(x):
+        return x.copy()
     return threat.clip(
         x, over_batches(scorer, run, x, start, labels, threat, *extra) * threat.scale
     )
@@ -182,7 +184,7 @@ def over_batches(
     threat: Threat,
     *extra: Any,
 ) -> np.ndarray:
-    """Runs a compiled function batch by batch, in the threat's units; an empty batch where there is no input."""
+    """Runs a compiled function batch by batch, in the threat's units, on at least one input."""
     tf = kerases.tensorflow()
     scale = threat.scale
     fixed = [
@@ -190,7 +192,7 @@ def over_batches(
     ]
     fixed.append(tf.constant(threat.eps, tf.float32))
     found = []
-    for begin in range(0, max(len(x), 1), scorer.batch_size):
+    for begin in range(0, len(x), scorer.batch_size):
         part = slice(begin, begin + scorer.batch_size)
         batch = [tf.constant(rows[part] / scale, tf.float32) for rows in (x, start)]
         moved = run(*batch, tf.constant(labels[part], tf.int32), *fixed, *map(tf.constant, extra))

@@ -45,6 +45,8 @@ def autoattack(
             "'autoattack' needs the adversarial-robustness-toolbox. Install it with: pip install"
             " 'keras-robust-prune[attacks]'"
         ) from error
+    if not len(x):
+        return x.copy()
     shape = threat.shape
     inner = (x / threat.scale).reshape(-1, *shape).astype(np.float32)
     ends = [(bound / threat.scale).reshape(shape) for bound in (threat.lower, threat.upper)]

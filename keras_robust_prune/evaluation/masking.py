@@ -54,6 +54,8 @@ def weaker_than(
         strong: the attacks of many gradient steps.
         seed: of the probes.
     """
+    if not len(x):
+        return ""
     names = " and ".join(map(str, strong))
     for attack, broken in broken_by:
         if _suspicious(int(broken.sum()), len(x)):

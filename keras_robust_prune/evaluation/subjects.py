@@ -79,13 +79,14 @@ class KerasSubject:
 
     def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Outputs and scores of every output, each `(num_inputs, width)`."""
+        if not len(rows):  # convolutions fail on batches of none
+            one = np.zeros((1, self.layout.num_features), np.float32)
+            outputs, scores = self.run(one, 1)
+            return [value[:0] for value in outputs], [value[:0] for value in scores]
         tf = kerases.tensorflow()
         chunks = [
-            [
-                value.numpy()
-                for value in self._function(tf.constant(rows[start : start + batch_size]))
-            ]
-            for start in range(0, max(len(rows), 1), batch_size)
+            [v.numpy() for v in self._function(tf.constant(rows[start : start + batch_size]))]
+            for start in range(0, len(rows), batch_size)
         ]
         values = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
         return values[: len(values) // 2], values[len(values) // 2 :]

@@ -5,8 +5,8 @@
 
 Robust accuracy (an input counts if it is right, and right after the attack), the same inputs and settings for both.
 Ours keep the worst point on the way, ART's PGD the last one; and where a network is so sure of itself that the gradient
-of its cross-entropy is 0 in float32, ART's FGSM stands still and ours does not. So ours may be lower. Ends with an error
-where ours are more than two points weaker, or noise is stronger than PGD.
+of its cross-entropy is 0 in float32, ART's FGSM stands still and ours does not. So ours may be lower. Ends with an
+error where ours are more than two points weaker, or noise is stronger than PGD.
 """
 
 from __future__ import annotations

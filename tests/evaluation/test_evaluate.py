@@ -175,6 +175,16 @@ def test_an_honest_network_is_not_flagged() -> None:
     assert found["pgd@0.1"] <= found["fgsm@0.1"] < found.accuracy
 
 
+def test_nothing_right_and_nothing_left_are_no_trouble() -> None:
+    model, x, y = demo.load()
+    attacks = ["fgsm@0.9", "pgd@0.9", "apgd-5@0.9", "noise@0.9", "square-5@0.9"]
+    wrong = evaluate(model, x[:9], (y[:9] + 1) % 10, attacks=attacks)
+    assert {measure.count for measure in wrong.measures} == {0}
+    broken = evaluate(model, x[:9], y[:9], attacks=["pgd@0.9"])
+    assert broken["pgd@0.9"] == 0
+    assert wrong.warnings == broken.warnings == ()
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str | None, Path]:
     model, x, _ = demo.load()

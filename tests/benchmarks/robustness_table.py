@@ -1,0 +1,218 @@
+"""What pruning leaves of robustness: five networks, four methods, 0 to 75 % of the units.
+
+    pip install -e '.[attacks,report]'
+    python tests/benchmarks/robustness_table.py --out=robustness [--networks=mnist_mlp,...] [--methods=robust,norm]
+
+Pruning sees no data. For each network, method, fraction and seed are measured on the first `--num` test inputs: clean
+accuracy; PGD-20 and Auto-PGD at the radius of `zoo.py`; mean accuracy on corrupted images, all kinds and severities;
+agreement with the dense network; and on the first `--num_certified`, at a fifth of the radius, the share for which the
+right class is certified and the share certified to agree with the dense network. Written are
+
+- `runs.csv`: every measurement; a row that is there already is not measured again;
+- `robustness.csv`: medians over the seeds;
+- `robustness.png`: curves.
+
+At the end stands how much of the dense network's PGD accuracy each method keeps.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib
+import numpy as np
+from absl import app, flags
+
+sys.path[:0] = [str(Path(__file__).parent)]
+
+from zoo import NETWORKS, load_data, load_model  # noqa: E402
+
+import keras_robust_prune as krp  # noqa: E402
+from keras_robust_prune.network.summary import table  # noqa: E402
+
+matplotlib.use("agg")
+
+CHOSEN = flags.DEFINE_list(
+    "networks",
+    ["mnist_mlp", "mnist_cnn", "mnist_robust_cnn", "cifar_cnn", "resnet20"],
+    "Which networks.",
+)
+METHODS = flags.DEFINE_list("methods", ["robust", "paper", "norm", "random"], "Which methods.")
+TARGETS = flags.DEFINE_list("targets", ["0.25", "0.5", "0.75"], "Fractions of units removed.")
+SEEDS = flags.DEFINE_integer("seeds", 1, "How many seeds.")
+NUM = flags.DEFINE_integer("num", 300, "How many test inputs.")
+NUM_CERTIFIED = flags.DEFINE_integer("num_certified", 30, "How many inputs are certified.")
+APGD_STEPS = flags.DEFINE_integer("apgd_steps", 40, "Steps of Auto-PGD.")
+OUT = flags.DEFINE_string("out", "robustness", "Folder to write into.")
+
+KEY = ("network", "method", "target", "seed")
+MEASURES = (
+    "clean", "pgd", "apgd", "corruptions", "agreement", "certified right", "certified to agree",
+)  # fmt: skip
+COLUMNS = (
+    *KEY,
+    "units removed",
+    "params",
+    *MEASURES,
+    "prune seconds",
+    "measure seconds",
+    "warnings",
+)
+KEPT = {"0.25": 0.85, "0.5": 0.65}
+
+
+def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
+    """Every measure of one network beside the dense one."""
+    network = NETWORKS[name]
+    x, y = load_data(name, NUM.value)
+    begin = time.perf_counter()
+    pgd, apgd = f"pgd@{network.eps}", f"apgd-{APGD_STEPS.value}@{network.eps}"
+    found = krp.evaluate(
+        pruned, x, y, attacks=[pgd, apgd], corruptions="standard", reference=dense,
+        input_range=network.input_range,
+    )  # fmt: skip
+    some = slice(NUM_CERTIFIED.value)
+    certificate = krp.certify(dense, pruned, x[some], network.eps / 5, network.input_range)
+    right = found.find("clean").holds[some]
+    return {
+        "clean": found.accuracy,
+        "pgd": found[pgd],
+        "apgd": found[str(krp.Attack.parse(apgd))],
+        "corruptions": found.corruption_accuracy,
+        "agreement": found["agreement"],
+        "certified right": float(np.mean(right & certificate.pruned_is_constant)),
+        "certified to agree": float(np.mean(certificate.agree)),
+        "measure seconds": time.perf_counter() - begin,
+        "warnings": json.dumps(found.warnings),
+    }
+
+
+def run(name: str, method: str, target: str, seed: str) -> dict[str, Any]:
+    """Prunes one network and measures what is left."""
+    dense = load_model(name)
+    key = dict(zip(KEY, (name, method, target, seed), strict=True))
+    if target == "0":
+        size = {"units removed": 0.0, "params": dense.count_params(), "prune seconds": 0.0}
+        return {**key, **size, **measure(name, dense, dense)}
+    begin = time.perf_counter()
+    result = krp.prune(
+        dense, float(target), method=method, seed=int(seed), verbose=0,
+        input_range=NETWORKS[name].input_range,
+    )  # fmt: skip
+    size = {
+        "units removed": result.plan.fraction,
+        "params": result.graph.num_params,
+        "prune seconds": time.perf_counter() - begin,
+    }
+    return {**key, **size, **measure(name, result.model, dense)}
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that was begun earlier."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def wanted() -> list[tuple[str, ...]]:
+    """The keys of every run; the dense network stands once for all methods."""
+    found = []
+    for name in CHOSEN.value:
+        found.append((name, "dense", "0", "0"))
+        for target in TARGETS.value:
+            for method in METHODS.value:
+                found += [(name, method, target, str(seed)) for seed in range(SEEDS.value)]
+    return found
+
+
+def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each network, method and fraction."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in KEY[:3]), []).append(row)
+    return [
+        {
+            **same[0],
+            **{name: median(float(row[name]) for row in same) for name in MEASURES},
+            "seed": f"median of {len(same)}",
+        }
+        for same in groups.values()
+    ]
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """A row of panels for each network, one for each measure, one line for each method."""
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    size = (2.6 * len(MEASURES), 2.4 * len(names))
+    figure, axes = plt.subplots(
+        len(names), len(MEASURES), figsize=size, squeeze=False, sharex=True, layout="constrained"
+    )
+    for line, name in zip(axes, names, strict=True):
+        own = [row for row in rows if row["network"] == name]
+        for panel, what in zip(line, MEASURES, strict=True):
+            for method in dict.fromkeys(row["method"] for row in own if row["method"] != "dense"):
+                points = sorted(
+                    (float(row["target"]), float(row[what]))
+                    for row in own
+                    if row["method"] in (method, "dense")
+                )
+                panel.plot(*zip(*points, strict=True), marker=".", label=method)
+            panel.set_ylim(-0.02, 1.02)
+            panel.grid(alpha=0.3)
+            panel.set_title(f"{name}: {what}", fontsize=8)
+    axes[0, 0].legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def kept(rows: list[dict[str, Any]]) -> str:
+    """How much of the dense network's PGD accuracy is left, beside what `robust` has to keep."""
+    dense = {row["network"]: float(row["pgd"]) for row in rows if row["method"] == "dense"}
+    cells = []
+    for row in rows:
+        if row["network"] in dense and row["method"] != "dense":
+            share = float(row["pgd"]) / dense[row["network"]] if dense[row["network"]] else math.nan
+            floor = KEPT.get(row["target"]) if row["method"] == "robust" else None
+            verdict = "" if floor is None else ("kept" if share >= floor else f"below {floor}")
+            cells.append((row["network"], row["method"], row["target"], f"{share:.3f}", verdict))
+    return table(("network", "method", "target", "PGD kept", "promise"), cells, left=2)
+
+
+def main(_: list[str]) -> None:
+    folder = Path(OUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(folder / "runs.csv")
+    there = {tuple(row[key] for key in KEY) for row in rows}
+    for key in wanted():
+        if key in there:
+            continue
+        rows.append(run(*key))
+        shares = ", ".join(f"{name} {rows[-1][name]:.3f}" for name in MEASURES)
+        print(*key, shares, flush=True)
+        write_rows(folder / "runs.csv", rows)
+    middle = medians(rows)
+    write_rows(folder / "robustness.csv", middle)
+    plot(middle, folder / "robustness.png")
+    print(kept(middle))
+
+
+if __name__ == "__main__":
+    app.run(main)
