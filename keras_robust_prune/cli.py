@@ -330,7 +330,7 @@ def run(words: Sequence[str]) -> int:
             print(command.help())
         else:
             command.run(values, arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,8 @@ def interpreter(model: str | Path | bytes, num_threads: int = 1) -> Any:
         maker = importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         maker = tensorflow().lite.Interpreter
-    if isinstance(model, bytes):
-        return maker(model_content=model, num_threads=num_threads)
-    return maker(model_path=str(model), num_threads=num_threads)
+    given = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+    with warnings.catch_warnings():
+        # TensorFlow's own announces that LiteRT will take its place.
+        warnings.simplefilter("ignore", UserWarning)
+        return maker(**given, num_threads=num_threads)
