@@ -140,7 +140,7 @@ def _blind(
         key = slot.layer, slot.weight
         if slot.weight in graph.layers[slot.layer].weights:
             value = changed.setdefault(key, np.array(graph.layers[slot.layer].weights[slot.weight]))
-            for entries in gone[(*key, slot.axis)]:
+            for entries in gone[slot.layer, slot.weight, slot.axis]:
                 np.moveaxis(value, slot.axis, 0)[entries] = 0
     return graph.with_weights(changed)
 

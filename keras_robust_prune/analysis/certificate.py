@@ -178,10 +178,10 @@ class _Pair:
         parts = [
             self._part(slice(k, k + BATCH), eps[k : k + BATCH]) for k in range(0, len(eps), BATCH)
         ]
-        deviation = [np.concatenate([part[k] for part in parts]) for k in range(4)]
-        return Certificate(
-            eps, *deviation, np.concatenate([p[4] for p in parts]), bool(self.twins), self
+        below, above, pruned, dense, agree = (
+            np.concatenate(item) for item in zip(*parts, strict=True)
         )
+        return Certificate(eps, below, above, pruned, dense, agree, bool(self.twins), self)
 
     def _part(self, rows: slice, eps: np.ndarray) -> tuple[np.ndarray, ...]:
         """Deviations below and above, verdicts on pruned and dense, agreement, of some inputs."""
@@ -262,7 +262,7 @@ def _constant(backward: Backward, place: int, logits: np.ndarray) -> tuple[np.nd
         label = (flat[..., 0] > 0).astype(int)
         rows = np.einsum("bp,pq->bpq", 2.0 * label - 1, np.eye(positions))
         margins = backward.lower({place: rows.reshape(boxes, positions, *shape)})
-        return (margins > 0).all(axis=1), label
+        return np.asarray((margins > 0).all(axis=1)), label
     label = flat.argmax(axis=-1)
     unit = np.eye(count)
     margins_to = unit[label][:, :, None, :] - unit  # (boxes, positions, classes, classes)
@@ -272,4 +272,4 @@ def _constant(backward: Backward, place: int, logits: np.ndarray) -> tuple[np.nd
     lower_margin = backward.lower({place: rows.reshape(boxes, positions * count, *shape)})
     lower_margin = lower_margin.reshape(boxes, positions, count)
     own = np.arange(count) == label[..., None]
-    return (own | (lower_margin > 0)).all(axis=(1, 2)), label
+    return np.asarray((own | (lower_margin > 0)).all(axis=(1, 2))), label

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from keras_robust_prune.analysis.bounds import Bounds
+from keras_robust_prune.analysis.cropping import Region, blocks, cut_down
 from keras_robust_prune.intervals import Interval
 from keras_robust_prune.network.combining import Concatenation, Softmax, Sum
 from keras_robust_prune.network.elementwise import Elementwise, ReLU
@@ -135,6 +136,26 @@ class Backward:
             boxes: the box of each pair.
             elements: the element of the flattened tensor.
         """
+        shape = self.program.operations[max(factors)].shape
+        lower = np.empty(len(elements), self.program.dtype)
+        upper = np.empty_like(lower)
+        groups = blocks(shape, elements, 48) if len(shape) > 1 else []
+        for region, rows, inside in groups:
+            small = cut_down(self, dict.fromkeys(factors, region))
+            if small is None:
+                groups = []
+                break
+            found = small.whole_elements(factors, boxes[rows], inside)
+            lower[rows], upper[rows] = found.lower, found.upper
+        return Interval(lower, upper) if groups else self.whole_elements(factors, boxes, elements)
+
+    def crop(self, regions: Mapping[int, Region]) -> None:
+        """Told what was cut away, for what subclasses keep."""
+
+    def whole_elements(
+        self, factors: Mapping[int, int], boxes: np.ndarray, elements: np.ndarray
+    ) -> Interval:
+        """As `elements`, without cutting the network down to what they read."""
         lower = np.empty(len(elements), self.program.dtype)
         upper = np.empty_like(lower)
         wanted, inverse = np.unique(elements, return_inverse=True)

@@ -3,8 +3,8 @@
 A pruned network differs little from the dense one. Subtracting the bounds of both forgets that they see the same input
 and that most of their neurons move together. Here both are passed backward at once: what cancels, cancels before the
 box is asked. At a pair of activations three ways to bound p y' + q y (y' pruned, y dense) compete, coefficient by
-coefficient: each by its own lines; the difference y' - y by lines in z' - z, with the rest on y; or with the rest on y'.
-The one with the smallest gap is taken. Any choice is sound.
+coefficient: each by its own lines; the difference y' - y by lines in z' - z, with the rest on y; the same with the rest
+on y'. The one with the smallest gap is taken. Any choice is sound.
 
 The relation between two networks goes back to ReluDiff, [Paulsen et al., 2020](https://arxiv.org/abs/2001.03662); the
 choice among relaxations in a backward pass is ours.
@@ -13,10 +13,11 @@ choice among relaxations in a backward pass is ours.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from keras_robust_prune.analysis.cropping import Region, part_of
 from keras_robust_prune.analysis.crown import Backward, Coefficients, narrowed
 from keras_robust_prune.intervals import Interval
 from keras_robust_prune.network.elementwise import Elementwise
@@ -102,6 +103,15 @@ class Joint(Backward):
                 found = self.elements({place: 1, dense: -1}, boxes, elements)
                 d = narrowed(d, boxes, elements, found)
             self.differences[place] = d
+
+    def crop(self, regions: Mapping[int, Region]) -> None:
+        """What was computed on whole tensors is computed anew on parts."""
+        self.shared = {}
+        self.differences = {
+            place: part_of(d, regions[place])
+            for place, d in self.differences.items()
+            if place in regions
+        }
 
     def step(
         self, place: int, waiting: Coefficients, index: np.ndarray | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import cache
@@ -43,7 +44,7 @@ def piecewise_linear(
         function,
         derivative,
         points,
-        tuple(zip(slopes[:-1], slopes[1:], strict=True)),
+        tuple(itertools.pairwise(slopes)),
         increasing=min(slopes) >= 0,
         convex=list(slopes) == sorted(slopes),
         bent=False,

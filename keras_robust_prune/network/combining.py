@@ -1,4 +1,4 @@
-"""Primitives that join several tensors or mix the numbers of one: sums, products, largest of, concatenation, softmax."""
+"""Primitives that join tensors or mix the numbers of one: sum, product, largest of, concatenation, softmax."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ f'(x) = a, which bisection finds on every piece.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ class Elementwise(Primitive):
         points = [x.lower, *(np.clip(at, x.lower, x.upper) for at in self.breaks), x.upper]
         widest = float(np.max(x.width, initial=1.0))
         found = []
-        for start, stop in zip(points[:-1], points[1:], strict=True):
+        for start, stop in itertools.pairwise(points):
             inner, outer = start + (stop - start) * 1e-6, stop - (stop - start) * 1e-6
             rising = self.derivative(outer) >= self.derivative(inner)
             for _ in range(28 + int(np.log2(widest))):
@@ -207,7 +208,7 @@ def _better(
     if best is None:
         return slope, constant, value
     wins = value > best[2]
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         np.where(wins, new, old) for new, old in zip((slope, constant, value), best, strict=True)
     )
 

@@ -266,7 +266,7 @@ class MatMul(Linear):
         return flat.reshape(-1, *self.in_shape)
 
     @cached_property
-    def absolute(self) -> MatMul:  # type: ignore[override]
+    def absolute(self) -> MatMul:
         return MatMul(self.in_shape, np.abs(self.kernel))
 
     @cached_property
@@ -314,7 +314,7 @@ class Scale(Linear):
         return y * self.factor
 
     @cached_property
-    def absolute(self) -> Scale:  # type: ignore[override]
+    def absolute(self) -> Scale:
         return Scale(self.in_shape, np.abs(self.factor))
 
     def error(self, magnitude: np.ndarray, rounding: Rounding, bias: bool = True) -> np.ndarray:
@@ -340,7 +340,7 @@ class Reindex(Linear):
         return self.indices.shape
 
     @property
-    def absolute(self) -> Reindex:  # type: ignore[override]
+    def absolute(self) -> Reindex:
         return self
 
     @cached_property

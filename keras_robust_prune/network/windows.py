@@ -166,7 +166,7 @@ class Convolution(Linear):
         return taps * max(self.kernel.shape[-2], self.kernel.shape[-1] // self.groups)
 
     @cached_property
-    def absolute(self) -> Convolution:  # type: ignore[override]
+    def absolute(self) -> Convolution:
         return Convolution(self.window, np.abs(self.kernel), None, self.groups)
 
     @cached_property
@@ -280,7 +280,7 @@ class TransposedConvolution(Linear):
         return self.convolution.terms
 
     @cached_property
-    def absolute(self) -> TransposedConvolution:  # type: ignore[override]
+    def absolute(self) -> TransposedConvolution:
         return TransposedConvolution(self.convolution.absolute)
 
     def apply(self, x: np.ndarray) -> np.ndarray:
@@ -310,7 +310,7 @@ class AveragePool(Linear):
         return int(np.prod(self.window.kernel))
 
     @property
-    def absolute(self) -> AveragePool:  # type: ignore[override]
+    def absolute(self) -> AveragePool:
         return self
 
     @cached_property

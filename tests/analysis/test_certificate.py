@@ -89,6 +89,17 @@ def test_jointly_is_tighter_than_apart(name: str):
         assert proven.deviation.contains(delta[1] - delta[0], 1e-9)
 
 
+def test_cutting_down_to_what_is_read_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    dense = read(network("conv_flatten"))
+    _, small = pruned_pair(dense, 0.2)
+    x = np.random.default_rng(2).uniform(-0.5, 0.5, (2, *dense.shape(dense.inputs[0])))
+    cropped = certify(dense, small, x, 0.03, input_range=(-1, 1))
+    monkeypatch.setattr("keras_robust_prune.analysis.crown.cut_down", lambda *_: None)
+    whole = certify(dense, small, x, 0.03, input_range=(-1, 1))
+    np.testing.assert_allclose(cropped.deviation_lower, whole.deviation_lower, atol=1e-10)
+    np.testing.assert_allclose(cropped.deviation_upper, whole.deviation_upper, atol=1e-10)
+
+
 def test_verdicts_and_radius_of_a_linear_classifier():
     """Logits x_0 and x_1: the class holds while |x_0 - x_1| > 2 eps."""
     graph, names = mlp([2, 2], closing="softmax")

@@ -1,4 +1,4 @@
-"""What is called a bound is one: against exact enumeration of linear regions, corners and gradients, in both precisions."""
+"""What is called a bound is one: against exact enumeration of linear regions, corners and gradients."""
 
 from __future__ import annotations
 
