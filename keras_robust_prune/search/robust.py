@@ -19,7 +19,6 @@ import numpy as np
 
 from keras_robust_prune.analysis.gaussian import propagate
 from keras_robust_prune.analysis.priors import input_spaces
-from keras_robust_prune.analysis.sensitivity import sensitivities
 from keras_robust_prune.analysis.synthesis import make_inputs
 from keras_robust_prune.network.graph import Graph, split_activations
 from keras_robust_prune.network.sites import Site
@@ -129,16 +128,19 @@ class _Work:
         return allocate(self.curves(), problem.sites.widths, remaining, fractions, problem.round_to)
 
     def curves(self) -> Mapping[str, np.ndarray]:
-        """Per Site what every further removal costs the outputs of the dense network."""
-        weight = dict.fromkeys(self.readers, 1.0)
-        if self.inputs:
-            weight = dict(sensitivities(self.dense, self.readers, self.inputs, self.problem.seed))
+        """Per Site what every further removal costs, on the dense network.
+
+        A reader that keeps a share s of its target's energy costs `-log(s)`: shares multiply along the network, and
+        no Site is worth being emptied.
+        """
         moments = {name: self.measure(self.dense, name) for name in self.readers}
         empty = Plan.empty(self.problem.sites)
         curves = {}
         for site in self.problem.sites.sites:
-            order = self.order(self.dense, site, empty, site.num_units - 1, moments, weight)
-            curves[site.name] = np.array([cost for _, cost in order])
+            order = self.order(self.dense, site, empty, site.num_units - 1, moments)
+            count = sum(name in site.consumers for name in self.readers) or 1
+            lost = np.minimum(np.cumsum([cost for _, cost in order]) / count, 0.999)
+            curves[site.name] = np.diff(-count * np.log1p(-lost), prepend=0.0)
         return curves
 
     def measure(self, graph: Graph, name: str) -> Moments:
@@ -193,7 +195,6 @@ class _Work:
         plan: Plan,
         count: int,
         moments: Mapping[str, Moments],
-        weight: Mapping[str, float] | None = None,
     ) -> list[tuple[int, float]]:
         """Units in the order of elimination, with costs."""
         kept = plan.kept(site.name)
@@ -206,9 +207,9 @@ class _Work:
             matrix = readers.matrix(split, name)
             mine = set(readers.unit_rows(site, layer).ravel().tolist())
             fixed = [row for row in self.kept_rows(layer, plan) if row not in mine]
-            scale = 1.0 if weight is None else weight[name]
-            found = dataclasses.replace(moments[name], energy=moments[name].energy / scale)
-            parts.append(compensation.Elimination(found, matrix, rows, np.array(fixed, dtype=int)))
+            parts.append(
+                compensation.Elimination(moments[name], matrix, rows, np.array(fixed, dtype=int))
+            )
         if not parts:
             norms = _norm_products(split, site)[kept]
             return [(int(kept[k]), float(norms[k])) for k in np.argsort(norms)[:count]]
