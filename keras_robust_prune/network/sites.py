@@ -164,8 +164,11 @@ def trace(graph: Graph) -> tuple[Tracing, Mapping[Ref, Labels]]:
     for node in graph.nodes:
         for index, found in enumerate(_pass(graph, node, labels, tracing)):
             labels[Ref(node.name, index)] = found
+    before = tracing.freezes
+    tracing.freezes = []  # of several reasons the first counts: that a unit is an output
     for ref in graph.outputs:
         tracing.freeze(labels[ref].ids, "output", ref.node, "is an output of the network")
+    tracing.freezes += before
     tracing.freeze_layers({layer: item[:2] for layer, item in tracing.barriers.items()})
     return tracing, labels
 
