@@ -105,8 +105,8 @@ def part_of(item: Any, region: Region) -> Any:
     if isinstance(item, tuple):
         return tuple(part_of(part, region) for part in item)
     assert isinstance(item, Relaxation)
-    ends = part_of((item.lower_offset, item.upper_offset), region)
-    return Relaxation(*ends, part_of(item.slopes, region))
+    lower, upper, slopes = part_of((item.lower_offset, item.upper_offset, item.slopes), region)
+    return Relaxation(lower, upper, slopes)
 
 
 def _smaller(operation: Operation, region: Region, inputs: list[Region]) -> Operation:

@@ -10,7 +10,7 @@ import pytest
 from networks_dense import mlp
 
 from keras_robust_prune.analysis.bounds import interval_bounds
-from keras_robust_prune.analysis.crown import crown_bounds
+from keras_robust_prune.analysis.crown import bounds, crown_bounds
 from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.network.lowering import lower
 
@@ -150,3 +150,16 @@ def test_wrong_ranges_are_refused():
         interval_bounds(graph, np.zeros(5), 1.0)
     with pytest.raises(ValueError, match="lower <= upper"):
         interval_bounds(graph, 1.0, 0.0)
+
+
+def test_methods_are_ordered_by_tightness():
+    graph, _ = mlp([6, 12, 12, 3], seed=3)
+    low = np.full((2, 6), 0.4)
+    interval, between, crown = (
+        bounds(graph, low, low + 0.05, method).width
+        for method in ("interval", "crown-interval", "crown")
+    )
+    assert (crown <= between + 1e-12).all()
+    assert (between <= interval + 1e-12).all()
+    with pytest.raises(ValueError, match="Choose one of"):
+        bounds(graph, 0.0, 1.0, method="guess")

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from networks import CASES, network, outputs_of, random_inputs, randomise
 
-from keras_robust_prune.network import kerases
+from keras_robust_prune.network import activations, kerases
+from keras_robust_prune.network.graph import Graph, Node
 from keras_robust_prune.network.lowering import LoweringError, lower
+from keras_robust_prune.network.primitives import Scale
 from keras_robust_prune.network.reading import read
+from keras_robust_prune.network.rules import Rule, register_rule
 
 WITHOUT_BOUNDS = {"attention", "constants_as_layers", "embedding", "recurrent", "normalized"}
 
@@ -111,3 +114,22 @@ def test_an_open_size_is_refused_with_the_way_out():
     model = kerases.tf_keras().Sequential([layers.Input((None, None, 3)), layers.Conv2D(2, 3)])
     with pytest.raises(LoweringError, match="fixed input shape"):
         lower(read(model))
+
+
+def test_a_layer_of_ones_own_is_lowered_by_its_rule():
+    keras = kerases.tf_keras()
+
+    class Halved(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return kerases.tensorflow().nn.relu(x / 2)
+
+    class Halves(Rule):
+        def lower(self, graph: Graph, node: Node) -> Any:
+            shape = graph.shape(node.inputs[0])
+            return [Scale(shape, np.array(0.5)), activations.relu()]
+
+    model = randomise(keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3), Halved()]))
+    with pytest.raises(LoweringError, match="Halved"):
+        lower(read(model))
+    register_rule("Halved", Halves())
+    agree(model, np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32))
