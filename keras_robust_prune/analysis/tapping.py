@@ -65,11 +65,13 @@ class Taps:
     def batch(self, inputs: Sequence[Any]) -> list[Any]:
         """The tensors for one batch, compiled."""
         tf = kerases.tensorflow()
+        tensors = [tf.convert_to_tensor(x) for x in inputs]
         if self._compiled is None:
+            signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in tensors]
             self._compiled = tf.function(
-                lambda *tensors: self(tensors), reduce_retracing=True, autograph=False
+                lambda *given: self(given), input_signature=signature, autograph=False
             )
-        return self._compiled(*[tf.convert_to_tensor(x) for x in inputs])
+        return self._compiled(*tensors)
 
     def batch_size(self) -> int:
         """Inputs that go through at once within the memory we allow ourselves, 1 to 250."""
