@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, refs_in
+from keras_robust_prune.network.sites import trace
+from keras_robust_prune.network.tracing import Labels, Tracing
 
 Shape = tuple[int | None, ...]
+Uses = dict[tuple[str, int], tuple[str, list[int]]]
 
 
 def call(
@@ -60,3 +63,45 @@ def graph_of(calls: Sequence[tuple[Layer, Node]], outputs: Sequence[str] = ()) -
     inputs = tuple(node.ref for layer, node in calls if layer.kind == "InputLayer")
     ends = tuple(Ref(name) for name in outputs) or (nodes[-1].ref,)
     return Graph({layer.name: layer for layer, _ in calls}, nodes, inputs, ends, name="hand_made")
+
+
+def behind(
+    kind: str,
+    before: tuple[int | None, ...],
+    after: tuple[int | None, ...] | list[Any],
+    config: Mapping[str, Any] | None = None,
+    weights: Mapping[str, tuple[int, ...]] | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[int, list[int], Uses]:
+    """Axis and units behind a layer that reads a tensor with units 0, 1, 2, ..., and its weights' units.
+
+    New units, those of the layer itself, count from 100; those that must stay have 1000 added.
+    """
+    node = call("layer", kind, ["source", *args], after, config, weights, **kwargs)
+    graph = graph_of([*source(before), node], outputs=["source_input"])
+    tracing, labels = trace(graph)
+    return told(tracing, labels)
+
+
+def told(tracing: Tracing, labels: Mapping[Ref, Labels]) -> tuple[int, list[int], Uses]:
+    """What `behind` gives."""
+    classes = tracing.classes()
+    stay = {int(classes[i]) for freeze in tracing.freezes for i in freeze.ids}
+    first = int(labels[Ref("source")].ids[0])
+    count = len(labels[Ref("source")].ids)
+    new: dict[int, int] = {}
+
+    def number(element: int) -> int:
+        unit = element - first
+        if not 0 <= unit < count:
+            unit = new.setdefault(element, 100 + len(new))
+        return unit + (1000 if int(classes[element]) in stay else 0)
+
+    uses = {
+        (use.weight, use.axis): (use.role, [number(i) for i in use.ids.tolist()])
+        for use in tracing.uses.values()
+        if use.layer == "layer"
+    }
+    out = labels[Ref("layer")]
+    return out.axis, [number(i) for i in out.ids.tolist()], uses

@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hand_made import call, dense, graph_of, source
+from hand_made import behind, call, dense, graph_of, source, told
 
 from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.network.rules import Barrier, Rule, register_rule, rule_for
 from keras_robust_prune.network.rules.base import KERAS_RULES
 from keras_robust_prune.network.sites import trace
 from keras_robust_prune.network.tracing import Labels, Tracing
-
-Uses = dict[tuple[str, int], tuple[str, list[int]]]
-
-
-def behind(
-    kind: str,
-    before: tuple[int | None, ...],
-    after: tuple[int | None, ...] | list[Any],
-    config: Mapping[str, Any] | None = None,
-    weights: Mapping[str, tuple[int, ...]] | None = None,
-    *args: Any,
-    **kwargs: Any,
-) -> tuple[int, list[int], Uses]:
-    """Axis and units behind a layer that reads a tensor with units 0, 1, 2, ..., and its weights' units.
-
-    New units, those of the layer itself, count from 100; those that must stay have 1000 added.
-    """
-    node = call("layer", kind, ["source", *args], after, config, weights, **kwargs)
-    graph = graph_of([*source(before), node], outputs=["source_input"])
-    tracing, labels = trace(graph)
-    return told(tracing, labels)
-
-
-def told(tracing: Tracing, labels: Mapping[Ref, Labels]) -> tuple[int, list[int], Uses]:
-    """What `behind` gives."""
-    classes = tracing.classes()
-    stay = {int(classes[i]) for freeze in tracing.freezes for i in freeze.ids}
-    first = int(labels[Ref("source")].ids[0])
-    count = len(labels[Ref("source")].ids)
-    new: dict[int, int] = {}
-
-    def number(element: int) -> int:
-        unit = element - first
-        if not 0 <= unit < count:
-            unit = new.setdefault(element, 100 + len(new))
-        return unit + (1000 if int(classes[element]) in stay else 0)
-
-    uses = {
-        (use.weight, use.axis): (use.role, [number(i) for i in use.ids.tolist()])
-        for use in tracing.uses.values()
-        if use.layer == "layer"
-    }
-    out = labels[Ref("layer")]
-    return out.axis, [number(i) for i in out.ids.tolist()], uses
 
 
 def test_dense_consumes_and_produces() -> None:
@@ -350,90 +306,6 @@ def test_attention_has_heads_and_units() -> None:
     assert len(labels[Ref("layer", 1)].ids) == 2
     projected = 6 * 3 * 2 * 4 + 2 * (8 * 3 * 2 * 4) + 6 * 2 * 4 * 5
     assert rule_for(node[0]).macs(graph, node[1]) == projected + 6 * 8 * 2 * (4 + 4)
-
-
-@pytest.mark.parametrize(
-    ("kind", "config", "args", "kwargs", "after", "axis", "units"),
-    [
-        ("TFOpLambda", {"function": "nn.relu"}, [], {}, (4, 3), 1, [0, 1, 2]),
-        ("ops.Relu", {}, [], {}, (4, 3), 1, [0, 1, 2]),
-        ("TFOpLambda", {"function": "math.multiply"}, [2.0], {}, (4, 3), 1, [0, 1, 2]),
-        ("ops.Mean", {"axis": 1, "keepdims": False}, [], {}, (3,), 0, [0, 1, 2]),
-        (
-            "TFOpLambda",
-            {"function": "math.reduce_sum"},
-            [1],
-            {"keepdims": True},
-            (1, 3),
-            1,
-            [0, 1, 2],
-        ),
-        ("ops.Mean", {"axis": -1}, [], {}, (4,), 0, None),
-        ("TFOpLambda", {"function": "math.reduce_max"}, [], {}, (), 0, None),
-        ("ops.GetItem", {}, [(slice(None), slice(1, 3), slice(None))], {}, (2, 3), 1, [0, 1, 2]),
-        ("ops.GetItem", {}, [(slice(None), 0)], {}, (3,), 0, [0, 1, 2]),
-        ("ops.GetItem", {}, [(slice(None), 0, ..., None)], {}, (3, 1), 0, [0, 1, 2]),
-        ("ops.GetItem", {}, [(..., slice(0, 2))], {}, (4, 2), 1, None),
-        (
-            "SlicingOpLambda",
-            {"function": "__operators__.getitem"},
-            [({"start": None, "stop": None, "step": None}, 0)],
-            {},
-            (3,),
-            0,
-            [0, 1, 2],
-        ),
-        ("ops.Reshape", {"newshape": (-1, 2, 2, 3)}, [], {}, (2, 2, 3), 2, [0, 1, 2]),
-        ("TFOpLambda", {"function": "reshape"}, [(-1, 12)], {}, (12,), 0, [0, 1, 2] * 4),
-        ("TFOpLambda", {"function": "reshape"}, [(-1, 3)], {}, (3,), 0, [0, 1, 2]),
-        ("ops.Transpose", {"axes": (0, 2, 1)}, [], {}, (3, 4), 0, [0, 1, 2]),
-        ("ops.Transpose", {"axes": (1, 0, 2)}, [], {}, (None, 3), 1, None),
-        ("ops.ExpandDims", {"axis": 1}, [], {}, (1, 4, 3), 2, [0, 1, 2]),
-        ("ops.Softmax", {"axis": -1}, [], {}, (4, 3), 1, None),
-        ("ops.Softmax", {"axis": 1}, [], {}, (4, 3), 1, [0, 1, 2]),
-        ("ops.Pad", {"pad_width": [[0, 0], [1, 1], [0, 0]]}, [], {}, (6, 3), 1, [0, 1, 2]),
-        ("ops.Pad", {"pad_width": [[0, 0], [0, 0], [1, 1]]}, [], {}, (4, 5), 1, None),
-        ("ops.Split", {"axis": 1}, [], {}, [(2, 3), (2, 3)], 1, [0, 1, 2]),
-        ("ops.Split", {"axis": 2}, [], {}, [(4, 1)] * 3, 1, None),
-        ("ops.Matmul", {}, [], {}, (4, 3), 1, None),
-    ],
-)
-def test_operators(
-    kind: str, config: Any, args: Any, kwargs: Any, after: Any, axis: int, units: list[int] | None
-) -> None:
-    """Units where they survive; None where they stay."""
-    found, numbers, _ = behind(kind, (4, 3), after, config, {}, *args, **kwargs)
-    if units is None:
-        assert min(numbers) >= 1000
-    else:
-        assert (found, numbers) == (axis, units)
-
-
-def test_a_constant_with_an_entry_per_unit_is_cut_like_a_weight() -> None:
-    uses = behind("ops.Multiply", (4, 3), (4, 3), {}, {}, np.ones((1, 3)))[2]
-    assert uses == {("constant 0", 1): ("carries", [0, 1, 2])}
-    assert behind("ops.Multiply", (4, 3), (4, 3), {}, {}, np.ones((4, 1)))[1:] == ([0, 1, 2], {})
-    assert min(behind("ops.Add", (4, 1), (4, 3), {}, {}, np.ones(3))[1]) >= 1000
-
-
-def test_stack_and_concat_join() -> None:
-    nodes = [*source((4, 2)), *source((4, 2), "other")]
-    node = call("layer", "ops.Stack", [["source", "other"]], (2, 4, 2), {"axis": 1})
-    tracing, labels = trace(graph_of([*nodes, node], ["source_input"]))
-    assert labels[Ref("layer")].axis == 2
-    classes = tracing.classes()
-    assert classes[labels[Ref("other")].ids].tolist() == labels[Ref("source")].ids.tolist()
-    node = call("layer", "TFOpLambda", [["source", "other"], -1], (4, 4), {"function": "concat"})
-    assert told(*trace(graph_of([*nodes, node], ["source_input"])))[1] == [0, 1, 100, 101]
-
-
-def test_operators_do_not_align_tensors_as_merging_layers_do() -> None:
-    nodes = [
-        *source((4, 3)),
-        *source((3,), "other"),
-        call("layer", "ops.Add", ["source", "other"], (4, 3)),
-    ]
-    assert min(told(*trace(graph_of(nodes, ["source_input"])))[1]) >= 1000
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "Bidirectional", "Lambda", "Masking", "Dot", "MyLayer"])
