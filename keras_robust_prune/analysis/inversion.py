@@ -128,16 +128,6 @@ def match(
     taps = Taps(graph, [*[node.inputs[0] for node in nodes], *logits])
     stored = [_stored(graph, node) for node in nodes]
 
-    def distances(tensors: Sequence[Any]) -> list[Any]:
-        found = []
-        for tensor, (mean, deviation) in zip(tensors, stored, strict=True):
-            now, variance = tf.nn.moments(tensor, list(range(len(tensor.shape) - 1)))
-            shift = tf.reduce_mean(tf.square((now - mean) / deviation))
-            found.append(
-                shift + tf.reduce_mean(tf.square(tf.sqrt(variance + 1e-8) / deviation - 1))
-            )
-        return found
-
     @tf.function(autograph=False)
     def step(
         t: Any, units: list[Any], first: list[Any], second: list[Any], targets: Any, weight: Any
@@ -145,23 +135,13 @@ def match(
         with tf.GradientTape() as tape:
             tape.watch(units)
             tensors = taps(_raw(units, spaces))
-            apart = distances(tensors[: len(nodes)])
+            apart = _distances(tensors[: len(nodes)], stored)
             number = tf.cast(tf.shape(units[0])[0], tf.float32)
             loss = number * _STATISTICS * tf.add_n(apart) / len(nodes)
             loss += tf.reduce_sum(weight * _confusion(tensors[len(nodes) :], targets))
             loss += _VARIATION * sum(tf.reduce_sum(_total_variation(unit)) for unit in units)
-        gradients = tape.gradient(loss, units)
-        rate = _MATCH_RATE * 0.5 * (1 + tf.cos(math.pi * t / _MATCH_STEPS)) + 0.002
-        moved, m, v = [], [], []
-        for unit, gradient, a, b in zip(units, gradients, first, second, strict=True):
-            gradient = tf.zeros_like(unit) if gradient is None else gradient
-            m.append(0.9 * a + 0.1 * gradient)
-            v.append(0.99 * b + 0.01 * tf.square(gradient))
-            scale = tf.sqrt(v[-1] / (1 - 0.99 ** (t + 1))) + 1e-8
-            change = rate * m[-1] / (1 - 0.9 ** (t + 1)) / scale
-            change = tf.where(gradient == 0, tf.zeros_like(change), change)
-            moved.append(tf.clip_by_value(unit - change, 0.0, 1.0))
-        return moved, m, v, apart
+        moved, first, second = _descend(t, units, tape.gradient(loss, units), first, second)
+        return moved, first, second, apart
 
     reached: list[np.ndarray] = []
 
@@ -180,6 +160,36 @@ def match(
     arrays = _in_batches(make, spaces, count, taps, verbose)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
+
+
+def _distances(tensors: Sequence[Any], stored: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Mean squared difference of means and of deviations, in stored deviations."""
+    tf = kerases.tensorflow()
+    found = []
+    for tensor, (mean, deviation) in zip(tensors, stored, strict=True):
+        now, variance = tf.nn.moments(tensor, list(range(len(tensor.shape) - 1)))
+        shift = tf.reduce_mean(tf.square((now - mean) / deviation))
+        scale = tf.reduce_mean(tf.square(tf.sqrt(variance + 1e-8) / deviation - 1))
+        found.append(shift + scale)
+    return found
+
+
+def _descend(
+    t: Any, units: list[Any], gradients: list[Any], first: list[Any], second: list[Any]
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """One step of Adam with a falling rate, within [0, 1]; where no gradient arrives nothing moves."""
+    tf = kerases.tensorflow()
+    rate = _MATCH_RATE * 0.5 * (1 + tf.cos(math.pi * t / _MATCH_STEPS)) + 0.002
+    moved, means, squares = [], [], []
+    for unit, gradient, a, b in zip(units, gradients, first, second, strict=True):
+        gradient = tf.zeros_like(unit) if gradient is None else gradient
+        means.append(0.9 * a + 0.1 * gradient)
+        squares.append(0.99 * b + 0.01 * tf.square(gradient))
+        scale = tf.sqrt(squares[-1] / (1 - 0.99 ** (t + 1))) + 1e-8
+        change = rate * means[-1] / (1 - 0.9 ** (t + 1)) / scale
+        change = tf.where(gradient == 0, tf.zeros_like(change), change)
+        moved.append(tf.clip_by_value(unit - change, 0.0, 1.0))
+    return moved, means, squares
 
 
 def _stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
