@@ -94,3 +94,22 @@ def test_operators_do_not_align_tensors_as_merging_layers_do() -> None:
         call("layer", "ops.Add", ["source", "other"], (4, 3)),
     ]
     assert min(told(*trace(graph_of(nodes, ["source_input"])))[1]) >= 1000
+
+
+def test_constants_that_cannot_be_cut_are_a_barrier() -> None:
+    assert min(behind("ops.Multiply", (4, 3), (4, 3), {}, {}, [1.0, 2.0, 3.0])[1]) >= 1000
+    clip = {"function": "clip_by_value"}
+    uses = behind("TFOpLambda", (4, 3), (4, 3), clip, {}, np.zeros(3), 1.0)[2]
+    assert uses == {("constant 0", 0): ("carries", [0, 1, 2])}
+
+
+@pytest.mark.parametrize(("index", "stay"), [(0, False), (2, True)])
+def test_the_size_of_the_batch_does_not_depend_on_units(index: int, stay: bool) -> None:
+    nodes = [
+        *source((4, 3)),
+        call("shape", "TFOpLambda", ["source"], (), {"function": "shape"}),
+        call("length", "SlicingOpLambda", ["shape", index], (), {"function": "getitem"}),
+        call("layer", "TFOpLambda", ["source", ["length", 12]], (12,), {"function": "reshape"}),
+    ]
+    _, units, _ = told(*trace(graph_of(nodes, ["source_input"])))
+    assert units == [unit + 1000 * stay for unit in [0, 1, 2] * 4]

@@ -176,6 +176,11 @@ def test_what_treats_every_entry_alike_lets_units_pass(kind: str) -> None:
     assert behind(kind, (4, 4, 3), (4, 4, 3)) == (2, [0, 1, 2], {})
 
 
+def test_a_noise_shape_that_names_the_units_keeps_them() -> None:
+    assert behind("Dropout", (4, 3), (4, 3), {"noise_shape": (None, 1, None)})[1] == [0, 1, 2]
+    assert min(behind("Dropout", (4, 3), (4, 3), {"noise_shape": (None, 1, 3)})[1]) >= 1000
+
+
 @pytest.mark.parametrize(
     ("kind", "after"),
     [

@@ -46,6 +46,9 @@ class PassThrough(Rule):
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
+        noise = graph.layer_of(node).config.get("noise_shape")
+        if noise is not None and tuple(noise)[inputs[0].axis + 1] not in (None, 1):
+            raise Barrier("noise_shape", "has the number of units in its noise_shape: write None")
         return tuple(inputs[:1]) * len(node.shapes)
 
 

@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Shape
+from keras_robust_prune.network.graph import Graph, Layer, Node, Shape, refs_in
 from keras_robust_prune.network.rules.base import Barrier, Lengths, Rule
 from keras_robust_prune.network.rules.calls import argument, constants, rank_in
-from keras_robust_prune.network.rules.elementwise import PassThrough
 from keras_robust_prune.network.rules.merging import Concatenate, Elementwise
 from keras_robust_prune.network.rules.moving import InOrder, Reshaped, Transposed
 from keras_robust_prune.network.tracing import CARRIES, Labels, Tracing
@@ -43,8 +42,8 @@ SPATIAL = frozenset(
 )
 
 
-class Binary(Elementwise):
-    """An element-wise operator of tensors and constants, broadcasting as NumPy does."""
+class Alike(Elementwise):
+    """An element-wise operator of one or more tensors and constants, broadcasting as NumPy does."""
 
     expands = False
 
@@ -53,6 +52,9 @@ class Binary(Elementwise):
     ) -> Sequence[Labels]:
         (labels,) = super().trace(graph, node, inputs, tracing)
         rank = len(node.shapes[0])
+        for value in (*node.args, *node.kwargs.values()):
+            if isinstance(value, (list, tuple)) and len(value) > 1 and not refs_in(value):
+                raise Barrier("constant", "joins units with a list: make it an array")
         for number, value in enumerate(constants(node)):
             axis = labels.axis - rank + value.ndim
             if value.ndim > rank or (axis >= 0 and value.shape[axis] not in (1, len(labels.ids))):
@@ -112,6 +114,20 @@ class Concat(Concatenate):
 
     def axis(self, graph: Graph, node: Node) -> int:
         return int(argument(graph, node, "axis", 1, 0))
+
+
+class ShapeOf(Rule):
+    """The size of the batch, `tf.shape(x)[0]`, does not depend on units; any other length might."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        for reader in graph.readers.get(node.ref, ()):
+            spec = argument(graph, reader, "slice_spec", 1)
+            name = operator_name(graph, reader)
+            if name not in ("getitem", "get_item") or spec not in (0, (0,), [0]):
+                raise Barrier("shape", "takes the shape of a tensor of units")
+        return (Labels(0, tracing.fresh(node.name, 1, "shape")),)
 
 
 class Stack(Rule):
@@ -191,8 +207,7 @@ class Operator(Rule):
     """Looks up the operator that a node stands for and hands over to its rule."""
 
     rules: ClassVar[dict[str, Rule]] = {
-        **{name: PassThrough() for name in UNARY},
-        **{name: Binary() for name in BINARY},
+        **{name: Alike() for name in UNARY | BINARY},
         **{name: Reduction() for name in REDUCING},
         **{name: Spatial() for name in SPATIAL},
         **dict.fromkeys(("softmax", "log_softmax"), Softmax()),
@@ -201,6 +216,7 @@ class Operator(Rule):
         **dict.fromkeys(("squeeze", "expand_dims", "flatten"), InOrder()),
         "reshape": Reshaped(),
         "transpose": Transposed(),
+        "shape": ShapeOf(),
         "stack": Stack(),
         "split": Split(),
         "pad": Pad(),
