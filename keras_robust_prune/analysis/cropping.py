@@ -139,6 +139,18 @@ def _smaller(operation: Operation, region: Region, inputs: list[Region]) -> Oper
     return dataclasses.replace(operation, primitive=primitive, shape=shape)
 
 
+def read_for_one(program: Program, place: int) -> list[Operation]:
+    """The operations that one number of a tensor takes, cut down to what it reads where that is possible."""
+    middle = tuple(slice(n // 2, n // 2 + 1) for n in program.operations[place].shape[:-1])
+    found = regions(program, {place: middle}) if middle else None
+    if found is None:
+        return list(program.operations[: place + 1])
+    return [
+        _smaller(operation, region, [found[k] for k in operation.inputs])
+        for operation, region in ((program.operations[k], found[k]) for k in found)
+    ]
+
+
 def blocks(
     shape: tuple[int, ...], elements: np.ndarray, least: int
 ) -> list[tuple[Region, np.ndarray, np.ndarray]]:

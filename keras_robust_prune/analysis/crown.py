@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.analysis.bounds import Bounds, interval_bounds
-from keras_robust_prune.analysis.cropping import Region, blocks, cut_down
+from keras_robust_prune.analysis.cropping import Region, blocks, cut_down, read_for_one
 from keras_robust_prune.intervals import Interval
 from keras_robust_prune.network.combining import Concatenation, Softmax, Sum
 from keras_robust_prune.network.elementwise import Elementwise, ReLU
@@ -107,7 +107,7 @@ class Backward:
 
     def affordable(self, place: int, rows: np.ndarray) -> bool:
         """Whether numbers of a tensor, `(boxes, elements)` bool, may be bounded one by one."""
-        cost = sum(work(item) for item in self.program.operations[: place + 1])
+        cost = sum(work(item) for item in read_for_one(self.program, place))
         return bool(cost * rows.sum() <= WORK * len(rows))
 
     def bent(self, place: int) -> np.ndarray | None:
