@@ -41,6 +41,12 @@ class KerasSubject:
         if isinstance(model, (str, os.PathLike)):
             model = reading.load(Path(model))
         graph = reading.read(model)
+        hidden = [name for name, mask in reading.read_masks(model).items() if not mask.all()]
+        if hidden:
+            raise ValueError(
+                f"{model.name!r} is wrapped, and masks hide units from {hidden}. Pass"
+                " krp.strip(model), which computes the same without them."
+            )
         scoring, self.activations = logits(graph)
         self.layout = Layout(
             tuple(graph.layer_of(ref).name for ref in graph.inputs),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import keras_robust_prune as krp
 from keras_robust_prune import demo
 from keras_robust_prune.delivery.tflite import export_tflite
 from keras_robust_prune.evaluation.evaluate import evaluate
@@ -269,6 +270,16 @@ def test_a_file_without_surrogate_has_no_gradients(files: dict[Any, Path]) -> No
     _, x, y = demo.load()
     with pytest.raises(ValueError, match="surrogate="):
         evaluate(files[None], x[:5], y[:5], attacks=["pgd@0.1"])
+
+
+def test_a_masked_model_is_stripped_first() -> None:
+    model, x, y = demo.load()
+    masked = krp.wrap(model)
+    assert evaluate(masked, x[:20], y[:20]).accuracy == evaluate(model, x[:20], y[:20]).accuracy
+    mask = masked.layers[-1].mask
+    mask.assign(np.arange(mask.shape[0]) > 5)
+    with pytest.raises(ValueError, match=r"krp\.strip"):
+        evaluate(masked, x[:20], y[:20])
 
 
 def test_a_reference_of_another_shape_is_refused() -> None:
