@@ -188,5 +188,6 @@ def _panel(axis: Any, rows: Sequence[Row], network: str, key: str) -> None:
             axis.fill_between(places, *ends, color=COLORS["paper"], alpha=0.07, linewidth=0)
     axis.set_xlabel("fraction of the dense units removed")
     axis.set_title("accuracy" if key == "accuracy" else f"robust per 1,000, eps {key[7:]}")
+    axis.margins(y=0.08)
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
