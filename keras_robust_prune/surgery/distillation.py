@@ -27,7 +27,7 @@ _BATCH = 64
 _WORK = 4e12  # multiplications that training may take
 _FEWEST, _MOST = 200, 3000
 _RATE = 2e-3
-_REACH = 10.0  # by how many logits the radius moves a margin, to first order
+_REACH = 7.0  # by how many logits the radius moves a margin, to first order
 _HELD = 8  # one of so many inputs is held back
 
 
@@ -239,7 +239,7 @@ def _value(variable: Any) -> Any:
 
 
 def radius(taps: Taps, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]) -> float:
-    """The l-inf radius, as a share of the input range, that moves a typical margin by 10 logits.
+    """The l-inf radius, as a share of the input range, that moves a typical margin by 7 logits.
 
     Data-free: the median over the inputs of the margin's gradient, in l1 norm. Networks with steep
     logits get small radii.
