@@ -1,8 +1,8 @@
 """What a network is here: layers with NumPy weights, and the calls that join them.
 
 A `Graph` is neutral between tf_keras and Keras 3 and never changes: every edit gives a new one. A `Layer` is a set of
-weights with a configuration; a `Node` is one call of a layer. A shared layer is one `Layer` with several `Node`s; nested
-models are flattened by `reading`, so a graph has no levels.
+weights with a configuration; a `Node` is one call of a layer. A shared layer is one `Layer` with several `Node`s;
+nested models are flattened by `reading`, so a graph has no levels.
 """
 
 from __future__ import annotations

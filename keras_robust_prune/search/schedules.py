@@ -125,9 +125,7 @@ def _steps_of(schedule: Schedule) -> range:
     frequency = max(1, int(getattr(schedule, "frequency", 1)))
     steps = range(begin, (int(end) if int(end) >= 0 else begin) + 1, frequency)
     if len(steps) > MOST_STEPS:
-        raise ValueError(
-            f"{schedule!r} asks for {len(steps)} pruning steps. Raise its frequency."
-        )
+        raise ValueError(f"{schedule!r} asks for {len(steps)} pruning steps. Raise its frequency.")
     return steps
 
 

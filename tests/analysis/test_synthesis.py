@@ -28,7 +28,8 @@ def test_made_inputs_lie_in_the_range_and_repeat(name, keras):
         known = tuple(length for length in graph.shape(ref) if length)
         assert first.shape[0] == 6
         assert set(known) <= set(first.shape[1:])
-        assert first.min() >= -2.0 and first.max() <= 3.0
+        assert first.min() >= -2.0
+        assert first.max() <= 3.0
         np.testing.assert_array_equal(first, second)
 
 
@@ -38,7 +39,8 @@ def test_tokens_are_whole_numbers_that_the_embedding_knows():
     (made,) = make_inputs(graph, count=20).arrays
     assert space.num_tokens > 0
     np.testing.assert_array_equal(made, np.round(made))
-    assert made.min() >= 0 and made.max() < space.num_tokens
+    assert made.min() >= 0
+    assert made.max() < space.num_tokens
 
 
 def test_matching_comes_nearer_to_the_stored_statistics_than_the_prior():
@@ -71,7 +73,8 @@ def test_the_prior_stays_between_the_bounds(shape, bounds):
     space = InputSpace(shape, *(np.float32(bound) for bound in bounds))
     drawn = space.raw(start(space, 7, np.random.default_rng(0)))
     assert drawn.shape == (7, *shape)
-    assert drawn.min() >= bounds[0] - 1e-6 and drawn.max() <= bounds[1] + 1e-6
+    assert drawn.min() >= bounds[0] - 1e-6
+    assert drawn.max() <= bounds[1] + 1e-6
     assert (drawn.reshape(7, -1).std(1) > 0).all()
 
 
