@@ -82,6 +82,9 @@ PRUNING = (
     Flag("calibration", None, CALIBRATION),
     KEEP,
     Flag("round_to", 1, "Widths become multiples of this.", "integer"),
+    Flag(
+        "stop", None, 'A promise: end at the last step that keeps it, e.g. "pgd@0.05>=0.9*dense".'
+    ),
     Flag("checkpoint", None, "Every step is noted in this file; the same command goes on from it."),
 )
 OUTPUTS = (

@@ -65,6 +65,8 @@ class Job:
         notes.append(f"Decided on {result.tier}.")
         if result.stopped:
             notes.append(f"Stopped early: {result.stopped}.")
+        if result.promise:
+            notes.append(f"Promised: {result.promise}.")
         writing.save(result.model, self.target, self.overwrite)
         report = Report(
             f"{Path(self.source).name}, pruned",

@@ -62,6 +62,7 @@ class Paper:
     """
 
     name: ClassVar[str] = "paper"
+    reads_inputs: ClassVar[bool] = False
     energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
     bias: str = "weight"
     published_heat: bool = False
@@ -86,6 +87,7 @@ class Greedy:
     """
 
     name: ClassVar[str] = "greedy"
+    reads_inputs: ClassVar[bool] = False
     energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
     bias: str = "weight"
 

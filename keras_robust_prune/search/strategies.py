@@ -48,6 +48,7 @@ class Baseline:
     """
 
     name: ClassVar[str] = "baseline"
+    reads_inputs: ClassVar[bool] = False
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
@@ -62,6 +63,7 @@ class Norm:
     """Units whose incoming times outgoing norm is least, ranked again at every step."""
 
     name: ClassVar[str] = "norm"
+    reads_inputs: ClassVar[bool] = False
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
@@ -73,6 +75,7 @@ class Random:
     """Any units, each as likely as the next: what every method has to be better than."""
 
     name: ClassVar[str] = "random"
+    reads_inputs: ClassVar[bool] = False
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""

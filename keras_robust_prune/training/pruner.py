@@ -218,7 +218,7 @@ class Pruner:
             model=build(graph),
             plan=self.plan,
             history=dict(history.history),
-            tier=tier_of(self._options["calibration"]),
+            tier=tier_of(self._method, self._options["calibration"]),
             method=self._method.name,
             dense=self.dense,
             graph=graph,

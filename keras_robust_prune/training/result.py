@@ -10,15 +10,16 @@ import numpy as np
 
 from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.summary import Comparison, compare
+from keras_robust_prune.search.problem import Method
 from keras_robust_prune.surgery.plan import Plan
 
 
-def tier_of(calibration: Any) -> str:
+def tier_of(method: Method, calibration: Any) -> str:
     """Which data decisions were taken on, in words that stand in every report."""
+    if isinstance(calibration, str) or not getattr(method, "reads_inputs", True):
+        return "T0: weights and the range of the inputs; no data"
     if calibration is None:
         return "T1: weights, and inputs made from the network; no data"
-    if isinstance(calibration, str):
-        return "T0: weights alone; no data"
     count = len(np.asarray(calibration)) if not isinstance(calibration, (list, dict)) else 0
     return f"T2: {count or 'given'} unlabelled inputs"
 

@@ -1,0 +1,90 @@
+"""Cut equals mask, and the `.tflite` file equals the model, on every network of the zoo in both Kerases.
+
+Half of the units of every layer go by `norm`. The zoo is tf_keras; its networks are made again in Keras 3 with the same
+weights first. The largest difference counts in the largest output.
+
+    python tests/benchmarks/zoo_parity.py --shared=../shared
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zoo
+from absl import app
+
+from keras_robust_prune.delivery.tflite import export_tflite
+from keras_robust_prune.network import kerases
+from keras_robust_prune.network.graph import Graph, Layer
+from keras_robust_prune.network.reading import build, read
+from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune.search.problem import Problem
+from keras_robust_prune.search.strategies import METHODS
+from keras_robust_prune.surgery.cutting import cut, mask
+
+
+def in_keras3(graph: Graph) -> Graph:
+    """The same network for Keras 3: configurations with what its layers know."""
+    layers = [_for_keras3(layer) for layer in graph.layers.values()]
+    return dataclasses.replace(graph.with_layers(layers), keras="keras")
+
+
+def _for_keras3(layer: Layer) -> Layer:
+    kind = getattr(kerases.keras().layers, layer.kind)
+    known = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    config: Mapping[str, Any] = {
+        key: value
+        for key, value in layer.config.items()
+        if key in known and not key.endswith(("initializer", "regularizer", "constraint"))
+    }
+    if layer.kind == "InputLayer":
+        config = {"name": layer.name, "batch_shape": tuple(layer.config["batch_input_shape"])}
+    return dataclasses.replace(layer, config={**config, "name": layer.name}, origin=None)
+
+
+def largest(first: Any, second: Any, x: np.ndarray) -> float:
+    """Largest difference of two models' outputs, in the largest output."""
+    one, two = first.predict(x, verbose=0), second.predict(x, verbose=0)
+    return float(np.abs(one - two).max() / np.abs(two).max())
+
+
+def measure(name: str, keras: str) -> tuple[float, float, float]:
+    """Differences of the rebuilt from the given, the cut from the masked, the file from the cut."""
+    given = zoo.load_model(name)
+    graph = read(given)
+    if keras == "keras":
+        graph = in_keras3(graph)
+    x = zoo.load_data(name, 200)[0]
+    sites = find_sites(graph)
+    *_, state = METHODS["norm"].steps(Problem(graph, sites, target=0.5, step=0.5))
+    small = build(cut(state.graph, sites, state.plan))
+    masked = build(mask(state.graph, sites, state.plan))
+    with tempfile.TemporaryDirectory() as folder:
+        report = export_tflite(
+            small, Path(folder) / "small.tflite", input_range=zoo.NETWORKS[name].input_range
+        )
+    return (
+        largest(build(graph), given, x),
+        largest(small, masked, x),
+        float(report.max_difference or 0.0),
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    del argv
+    print("| network | Keras | rebuilt | cut - masked | .tflite - cut |\n|---|---|---|---|---|")
+    for name in zoo.NETWORKS:
+        for keras in kerases.NAMES:
+            cells = " | ".join(f"{value:.1e}" for value in measure(name, keras))
+            print(f"| {name} | {keras} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
