@@ -5,6 +5,7 @@ python tests/benchmarks/wide_layer.py
 
 from __future__ import annotations
 
+import itertools
 import resource
 import sys
 import time
@@ -29,7 +30,7 @@ def wide_network() -> Graph:
     generator = np.random.default_rng(0)
     layers = {"x": Layer("x", "InputLayer", {"name": "x"})}
     nodes = [Node("x", "x", shapes=((WIDTHS[0],),))]
-    for index, (inputs, units) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for index, (inputs, units) in enumerate(itertools.pairwise(WIDTHS)):
         name = f"dense_{index}"
         kernel = generator.standard_normal((inputs, units), dtype=np.float32)
         kernel /= np.float32(np.sqrt(inputs))
