@@ -77,8 +77,8 @@ class Promise:
             kind = "given"
         self._x = inputs[0] if len(inputs) == 1 else inputs
         self._range = problem.input_range
-        self._dense = build(dense)
-        self._y = answers(self._dense, self._x)
+        self._dense = dense
+        self._y = answers(build(dense), self._x)
         self._on = f"{len(inputs[0])} {kind} inputs"
         self._needed = self.value * (self.measure(dense) if self.relative else 1.0)
 
@@ -87,9 +87,7 @@ class Promise:
         if self.what in CERTIFIED:
             from keras_robust_prune.analysis.certificate import certify
 
-            proven = certify(
-                self._dense, build(graph), self._x, float(self.eps), input_range=self._range
-            )
+            proven = certify(self._dense, graph, self._x, float(self.eps), input_range=self._range)
             return float(np.mean(getattr(proven, CERTIFIED[self.what])))
         attacks = [] if self.what == "agreement" else [Attack.parse(f"{self.what}@{self.eps}")]
         found = evaluate(build(graph), self._x, self._y, attacks=attacks, input_range=self._range)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import zoo
-from absl import app
+from absl import app, logging
 
 from keras_robust_prune.delivery.tflite import export_tflite
 from keras_robust_prune.network import kerases
@@ -45,6 +45,8 @@ def _for_keras3(layer: Layer) -> Layer:
     }
     if layer.kind == "InputLayer":
         config = {"name": layer.name, "batch_shape": tuple(layer.config["batch_input_shape"])}
+    if "axis" in config and np.size(config["axis"]) == 1:
+        config = {**config, "axis": int(np.ravel(config["axis"])[0])}
     return dataclasses.replace(layer, config={**config, "name": layer.name}, origin=None)
 
 
@@ -79,6 +81,7 @@ def measure(name: str, keras: str) -> tuple[float, float, float]:
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
+    logging.set_verbosity(logging.ERROR)
     print("| network | Keras | rebuilt | cut - masked | .tflite - cut |\n|---|---|---|---|---|")
     for name in zoo.NETWORKS:
         for keras in kerases.NAMES:
