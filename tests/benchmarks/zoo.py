@@ -60,10 +60,12 @@ def load_model(name: str) -> Any:
     return kerases.tf_keras().models.load_model(path, compile=False)
 
 
-def load_data(name: str, num: int, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+def load_data(
+    name: str, num: int | None, part: str = "test", folder: Path | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `num` inputs, as the network takes them, and their labels `(num,)`."""
     network = NETWORKS[name]
-    with np.load(Path(SHARED.value) / "data" / f"{network.data}.npz") as arrays:
+    with np.load((folder or Path(SHARED.value)) / "data" / f"{network.data}.npz") as arrays:
         x, y = arrays[f"x_{part}"][:num], arrays[f"y_{part}"][:num]
     x = (x / np.float32(network.scale)).astype(np.float32)
     return (x[..., np.newaxis] if x.ndim == 3 else x), y.reshape(-1).astype(np.int64)
