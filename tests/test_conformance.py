@@ -81,6 +81,8 @@ def test_wrapping_keeps_outputs_and_stripping_gives_them_back(name, keras):
 def test_merging_identical_twins_is_exact(name, keras):
     graph = read(network(name, keras))
     sites = sites_or_skip(graph)
+    if any(slot.weight.startswith("constant") for site in sites.sites for slot in site.slots):
+        pytest.skip("constants in calls tell the units apart")
     changed = {}
     for site in sites.sites:
         for slot in site.slots:

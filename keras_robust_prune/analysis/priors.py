@@ -120,7 +120,7 @@ def smooth_noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -
 
     Example:
         >>> x = smooth_noise((16, 16, 1), 2, np.random.default_rng(0))
-        >>> x.shape, bool(abs(np.diff(x, axis=1)).mean() < 0.3)
+        >>> x.shape, bool(abs(np.diff(x, axis=1)).mean() < 0.6)  # of white noise it is 1.13
         ((2, 16, 16, 1), True)
     """
     spatial = shape[:-1]

@@ -58,15 +58,12 @@ class Elimination:
 
     Attributes:
         costs: what removing each remaining unit adds to the squared error of the targets, over
-        their energy; one number
-            per remaining unit, in the order given.
+            their energy; one number per remaining unit, in the order given.
 
     Example:
-        >>> gram = np.diag([4.0, 1.0, 1.0])
-        ... weights = np.ones((3, 1))
-        >>> Elimination(
-        ...     Moments(gram, gram @ weights, 6.0, 2.0), weights, np.array([[0], [1]])
-        ... ).costs.round(2).tolist()
+        >>> gram, weights = np.diag([4.0, 1.0, 1.0]), np.ones((3, 1))
+        >>> moments = Moments(gram, gram @ weights, 6.0, 2.0)
+        >>> Elimination(moments, weights, np.array([[0], [1]])).costs.round(2).tolist()
         [2.0, 0.5]
     """
 

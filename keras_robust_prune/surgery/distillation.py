@@ -39,8 +39,7 @@ class Imitation:
         graph: the pruned network, better or as it was.
         kept: whether training was kept.
         error_before, error_after: squared logit error on the inputs held back and around them, over
-        the variance of the
-            dense network's logits. Lower is better.
+            the variance of the dense network's logits. Lower is better.
         radius: the l-inf radius, as a share of the input range.
         num_steps: how many were taken.
     """
