@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_robust_prune.analysis.synthesis import make_inputs
 from keras_robust_prune.delivery.report import (
     Quantity,
     Report,
@@ -20,6 +21,9 @@ from keras_robust_prune.delivery.tflite import export_tflite
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.network import kerases, reading, writing
 from keras_robust_prune.training.pruning import prune
+
+# Inputs on which int8 ranges are measured.
+INT8_INPUTS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,18 @@ class Job:
                 draft.write_text(report.to_html(), encoding="utf-8")
         print("", report, *(f"Written: {path}" for path in outputs), sep="\n")
 
+    def seen(self, dense: Any) -> Any:
+        """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""
+        calibration = self.options.get("calibration")
+        if calibration is not None:
+            return None if isinstance(calibration, str) else calibration
+        # What `robust` made is remembered; for other methods fewer will do.
+        count = None if self.options.get("method", "robust") == "robust" else INT8_INPUTS
+        seed = self.options.get("seed", 0)
+        made = make_inputs(reading.read(dense), self.input_range, count, seed)
+        inputs = [array[:INT8_INPUTS] for array in made.arrays]
+        return inputs[0] if len(inputs) == 1 else inputs
+
     def measured(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
         """Accuracies before and after, on the labelled inputs."""
         if self.labelled is None:
@@ -95,9 +111,8 @@ class Job:
         if self.tflite is None:
             return ()
         options: dict[str, Any] = {"quantize": self.quantize, "input_range": self.input_range}
-        calibration = self.options.get("calibration")
-        if self.quantize == "int8" and not isinstance(calibration, str):
-            options["calibration"] = calibration
+        if self.quantize == "int8":
+            options["calibration"] = self.seen(dense)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "dense.tflite"
             before = export_tflite(dense, path, **options)

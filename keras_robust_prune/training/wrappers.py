@@ -33,7 +33,7 @@ def masked_class(keras: str) -> Any:
     Args:
         keras: `"tf_keras"` or `"keras"`.
     """
-    module = kerases.module(keras)
+    module, tensorflow = kerases.module(keras), kerases.tensorflow()
     registered = module.saving.register_keras_serializable("keras_robust_prune", "Masked")
 
     base: Any = module.layers.Wrapper
@@ -68,7 +68,6 @@ def masked_class(keras: str) -> Any:
                 )
             shape = [1] * len(inputs.shape)
             shape[self.axis + 1] = self.length
-            tensorflow = kerases.tensorflow()
             mask = tensorflow.reshape(tensorflow.cast(self.mask, inputs.dtype), shape)
             return self.layer(inputs * mask, *args, **kwargs)
 
