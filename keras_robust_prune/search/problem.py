@@ -91,6 +91,48 @@ class Problem:
                 " example 8 for phone kernels."
             )
 
+        if self.calibration is not None:
+            self.inputs_given()
+
+    def inputs_given(self) -> list[np.ndarray]:
+        """The inputs of `calibration`, one float32 array per network input; none for `"weights"`.
+
+        Raises:
+            ValueError: they are not finite, none, or not of the network's shape; all of it at once.
+        """
+        given, inputs = self.calibration, self.graph.inputs
+        if given is None or (isinstance(given, str) and given == "weights"):
+            return []
+        if isinstance(given, str):
+            raise ValueError(
+                f"calibration is {given!r}; pass None, 'weights', or an array of inputs."
+            )
+        if isinstance(given, Mapping):
+            missing = [ref.node for ref in inputs if ref.node not in given]
+            if missing:
+                raise ValueError(f"calibration has no entry for {', '.join(map(repr, missing))}.")
+            given = [given[ref.node] for ref in inputs]
+        arrays = list(given) if isinstance(given, (list, tuple)) else [given]
+        if len(arrays) != len(inputs):
+            raise ValueError(
+                f"calibration holds {len(arrays)} arrays, but the network has {len(inputs)} inputs."
+            )
+        found = [np.asarray(array, np.float32) for array in arrays]
+        problems = []
+        for ref, array in zip(inputs, found, strict=True):
+            shape = self.graph.shape(ref)
+            if not _fits(array.shape[1:], shape):
+                problems.append(
+                    f"'{ref.node}' takes {shape}, given are inputs of {array.shape[1:]}"
+                )
+            elif not len(array):
+                problems.append(f"'{ref.node}' is given no input")
+            elif not np.isfinite(array).all():
+                problems.append(f"'{ref.node}' is given inputs that hold NaN or infinity")
+        if problems:
+            raise ValueError(f"calibration does not fit the network: {'; '.join(problems)}.")
+        return found
+
     def fractions(self, default_step: float) -> tuple[float, ...]:
         """The fraction removed after each step, rising; `default_step` serves if none was asked."""
         if self.schedule is not None:
@@ -125,6 +167,13 @@ class Problem:
     def generator(self, step: int) -> np.random.Generator:
         """The source of everything drawn at a step."""
         return np.random.default_rng([self.seed, step])
+
+
+def _fits(given: tuple[int, ...], known: tuple[int | None, ...]) -> bool:
+    """Whether a shape is one that a network with open lengths takes."""
+    return len(given) == len(known) and all(
+        b is None or a == b for a, b in zip(given, known, strict=True)
+    )
 
 
 @runtime_checkable

@@ -234,8 +234,7 @@ class _Work:
 
 
 def _inputs(problem: Problem, method: Robust) -> list[np.ndarray]:
-    given = problem.calibration
-    if given is None:
+    if problem.calibration is None:
         made = make_inputs(
             problem.graph,
             problem.input_range,
@@ -245,10 +244,7 @@ def _inputs(problem: Problem, method: Robust) -> list[np.ndarray]:
             invert=method.invert,
         )
         return list(made.arrays)
-    if isinstance(given, Mapping):
-        given = [given[ref.node] for ref in problem.graph.inputs]
-    arrays = list(given) if isinstance(given, (list, tuple)) else [given]
-    return [np.asarray(array, "float32") for array in arrays]
+    return problem.inputs_given()
 
 
 def _norm_products(graph: Graph, site: Site) -> np.ndarray:

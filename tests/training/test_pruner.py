@@ -197,6 +197,11 @@ def test_a_second_fit_goes_on_to_a_higher_target():
         ({"keep": ["dens"]}, "did you mean"),
         ({"round_to": 0}, "at least 1"),
         ({"step": 0.0}, "more than 0"),
+        ({"calibration": "data"}, "weights"),
+        ({"calibration": np.zeros((0, 12))}, "no input"),
+        ({"calibration": np.full((3, 12), np.nan)}, "NaN"),
+        ({"calibration": np.zeros((3, 4))}, "takes"),
+        ({"calibration": [np.zeros((3, 12))] * 2}, "2 arrays"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_way_out(arguments, fix):
