@@ -207,8 +207,12 @@ class _Work:
             matrix = readers.matrix(split, name)
             mine = set(readers.unit_rows(site, layer).ravel().tolist())
             fixed = [row for row in self.kept_rows(layer, plan) if row not in mine]
+            present = np.sort(np.concatenate([rows.ravel(), np.array(fixed, dtype=int)]))
+            ridge = compensation.best_ridge(moments[name], matrix, present)
             parts.append(
-                compensation.Elimination(moments[name], matrix, rows, np.array(fixed, dtype=int))
+                compensation.Elimination(
+                    moments[name], matrix, rows, np.array(fixed, dtype=int), ridge
+                )
             )
         if not parts:
             norms = _norm_products(split, site)[kept]
@@ -229,7 +233,8 @@ class _Work:
         before = readers.matrix(split, name)
         kept = self.kept_rows(split.layers[name], plan)
         constant = readers.takes_constant(split, name)
-        values = compensation.solve(moments, before, kept, constant)
+        ridge = compensation.best_ridge(moments, before, kept, constant)
+        values = compensation.solve(moments, before, kept, constant, ridge)
         return readers.with_matrix(graph, name, values), moments.error(values)
 
 

@@ -9,6 +9,10 @@ and the unit whose rows J cost least, `trace(O_J' ((gram + L)^-1_JJ)^-1 O_J)`, g
 elimination, in which each removal updates inverse and weights by a Schur complement. Everything is
 float64.
 
+How strong the ridge is decides much: a layer behind Flatten may have more rows than there are
+inputs, and a fit without a ridge learns them by heart. So the strength is the one whose fit to each
+half of the inputs does best on the other half.
+
 Reference:
     The score is the optimal brain surgeon's (Hassibi & Stork, 1992) for a whole unit.
 """
@@ -22,6 +26,29 @@ import numpy as np
 from keras_robust_prune.surgery.moments import Moments
 
 RIDGE = 1e-4  # relative to the mean second moment of a row
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def best_ridge(
+    moments: Moments, weights: np.ndarray, kept: np.ndarray, constant: bool = True
+) -> float:
+    """The ridge whose solution on each half of the inputs fits the other half best.
+
+    Args:
+        moments: of all rows, with halves; without them the answer is `RIDGE`.
+        weights: what the ridge pulls towards, `(num_rows + 1, num_targets)`.
+        kept: rows that stay, ascending, without the constant.
+        constant: whether the constant may change as well.
+    """
+    if not moments.halves:
+        return RIDGE
+    one, other = moments.halves
+
+    def error(ridge: float) -> float:
+        pairs = ((one, other), (other, one))
+        return sum(b.error(solve(a, weights, kept, constant, ridge)) for a, b in pairs)
+
+    return min(RIDGES, key=error)
 
 
 def solve(
