@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph
+from keras_robust_prune.network.graph import MASK, Graph
 from keras_robust_prune.network.sites import Sites
-from keras_robust_prune.surgery.cutting import mask
+from keras_robust_prune.surgery.cutting import entries_gone, mask
 from keras_robust_prune.surgery.plan import Plan
 
 
@@ -22,18 +22,16 @@ def embed(full: Graph, small: Graph, sites: Sites, plan: Plan) -> Graph:
     Returns:
         A graph with `cut(result, sites, plan)` equal to `small`.
     """
-    gone: dict[tuple[str, str], dict[int, list[np.ndarray]]] = {}
-    for site in sites.sites:
-        dropped = plan.dropped[site.name]
-        for slot in site.slots:
-            axes = gone.setdefault((slot.layer, slot.weight), {})
-            axes.setdefault(slot.axis, []).append(slot.positions[dropped].ravel())
+    gone = entries_gone(sites, plan)
     changed = {}
     for name, layer in full.layers.items():
         for weight, value in layer.weights.items():
+            if weight == MASK:
+                continue
             places = [np.arange(length) for length in value.shape]
-            for axis, entries in gone.get((name, weight), {}).items():
-                places[axis] = np.delete(places[axis], np.concatenate(entries))
+            for axis, length in enumerate(value.shape):
+                if (name, weight, axis) in gone:
+                    places[axis] = gone[name, weight, axis].left(length)
             result = value.copy()
             result[np.ix_(*places) if places else ()] = small.layers[name].weights[weight]
             changed[name, weight] = result
