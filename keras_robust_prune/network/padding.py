@@ -90,7 +90,7 @@ def spelled_out(graph: Graph) -> Graph:
             nodes.append(_reading(call, {call.inputs[0]: read}))
             read = call.ref
         moved[node.ref] = read
-    return _rewired(graph, layers, nodes, moved)
+    return _rewired(graph, layers, nodes, moved) if moved else graph
 
 
 def without_masks(graph: Graph) -> Graph:
@@ -211,7 +211,8 @@ def recognised(graph: Graph) -> Graph:
         gone.update(call.name for call in around if call is not node)
     left = [call for name, call in nodes.items() if name not in gone]
     used = {call.layer for call in left}
-    return _rewired(graph, {k: v for k, v in layers.items() if k in used}, left, moved)
+    layers = {name: layer for name, layer in layers.items() if name in used}
+    return _rewired(graph, layers, left, moved) if moved else graph
 
 
 def _surrounding(graph: Graph, node: Node) -> list[Node] | None:
