@@ -1,4 +1,4 @@
-"""Primitives that join tensors or mix the numbers of one: sum, product, largest of, concatenation, softmax, normalisation."""
+"""Primitives that join tensors or mix the numbers of one: sum, product, largest of, concatenation, softmax, norm."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ import numpy as np
 
 Shape = tuple[int | None, ...]
 
-# The weight by which a normalisation's input is multiplied where units are masked; Keras's layer has none (`padding`).
-MASK = "mask"
+# The weight by which a normalisation's input is multiplied where units are masked; no layer of Keras has it (`padding`).
+MASK = "mask of units"
 
 
 @dataclasses.dataclass(frozen=True)

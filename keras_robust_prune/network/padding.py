@@ -194,7 +194,9 @@ def recognised(graph: Graph) -> Graph:
     """The inverse of `spelled_out` for zeros behind an input: padding, normalisation, cropping become one call."""
     found = {node.name: _surrounding(graph, node) for node in graph.nodes}
     partial = {graph.node[name].layer for name, around in found.items() if around is None}
-    layers, nodes, moved, gone = dict(graph.layers), {}, {}, set()
+    layers, nodes = dict(graph.layers), dict(graph.node)
+    moved: dict[Ref, Ref] = {}
+    gone: set[str] = set()
     for node in graph.nodes:
         around = found[node.name]
         nodes[node.name] = _reading(node, moved)
@@ -228,7 +230,7 @@ def _surrounding(graph: Graph, node: Node) -> list[Node] | None:
     for call, kind, key in ((padded, "ZeroPadding", "padding"), (cropped, "Cropping", "cropping")):
         layer = graph.layer_of(call)
         border = _border(key, rank, zeros)
-        given = {"data_format": layer.config.get("data_format"), key: _tuples(layer.config.get(key))}
+        given = {name: _tuples(layer.config.get(name)) for name in border}
         if layer.kind != f"{kind}{rank - 1}D" or given != border:
             return None
     spread, gathered = _before(graph, padded), _behind(graph, cropped)

@@ -72,7 +72,9 @@ CASES = [(n, k) for n in NORMS for k in kerases.NAMES if (n, k) != ("root mean s
 
 
 @pytest.mark.parametrize(("name", "keras"), CASES)
-@pytest.mark.parametrize("shape", [(4,), (3, 4), (None, 4), (3, 2, 4), (None, None, 4), (2, 1, 2, 4)])
+@pytest.mark.parametrize(
+    "shape", [(4,), (3, 4), (None, 4), (3, 2, 4), (None, None, 4), (2, 1, 2, 4)]
+)
 def test_masked_and_cut_networks_compute_the_formula(
     name: str, keras: str, shape: tuple[int | None, ...]
 ) -> None:

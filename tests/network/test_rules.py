@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hand_made import behind, call, dense, graph_of, source, told
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
+from keras_robust_prune.network.graph import MASK, Graph, Layer, Node, Ref
 from keras_robust_prune.network.rules import Barrier, Rule, register_rule, rule_for
 from keras_robust_prune.network.rules.base import KERAS_RULES
 from keras_robust_prune.network.sites import trace
@@ -144,7 +144,7 @@ def test_normalisation_over_the_units_reads_them_through_a_mask(kind: str) -> No
     weights = {"scale": (5,)}  # of five units two are gone already
     _, units, uses = behind(kind, (4, 3), (4, 3), {"axis": -1}, weights)
     assert units == [0, 1, 2]
-    assert uses["mask", 0] == ("consumes", [0, 1, 2])
+    assert uses[MASK, 0] == ("consumes", [0, 1, 2])
     assert uses["scale", 0] == ("normalises", [0, 1, 2])
     uses = behind(kind, (4, 3), (4, 3), {"axis": [1, 2]}, {"scale": (4, 3)})[2]
     assert uses["scale", 1] == ("normalises", [0, 1, 2])
@@ -153,7 +153,7 @@ def test_normalisation_over_the_units_reads_them_through_a_mask(kind: str) -> No
 
 def test_a_unit_norm_needs_no_weights() -> None:
     _, units, uses = behind("UnitNormalization", (4, 3), (4, 3), {"axis": -1})
-    assert (units, uses) == ([0, 1, 2], {("mask", 0): ("consumes", [0, 1, 2])})
+    assert (units, uses) == ([0, 1, 2], {(MASK, 0): ("consumes", [0, 1, 2])})
 
 
 def test_normalisation_keeps_units_it_cannot_show_as_zeros() -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.network import activations
-from keras_robust_prune.network.combining import Concatenation, Largest, Product, RootMeanSquare, Softmax, Sum
+from keras_robust_prune.network.combining import (
+    Concatenation,
+    Largest,
+    Product,
+    RootMeanSquare,
+    Softmax,
+    Sum,
+)
 from keras_robust_prune.network.elementwise import Elementwise
 from keras_robust_prune.network.graph import MASK
 from keras_robust_prune.network.lowering.base import Call, Lowering
@@ -90,8 +97,9 @@ def over_units(call: Call) -> int:
     """LayerNormalization and RMSNormalization of the last axis, with masked units and zeros behind its input."""
     (x,) = call.inputs
     shape, weights = call.shape(x), call.layer.weights
-    if normalised_axes(call.layer, len(shape)) != (len(shape) - 1,) or call.config.get("rms_scaling"):
-        raise call.refuse("normalises several axes, or without its mean; only the last axis has bounds.")
+    axes = normalised_axes(call.layer, len(shape))
+    if axes != (len(shape) - 1,) or call.config.get("rms_scaling"):
+        raise call.refuse("has no bounds: only plain normalisation of the last axis has.")
     zeros, length = num_zeros(call.graph, call.node), shape[-1]
     seen = np.eye(length, length + zeros) * weights.get(MASK, np.ones(length))[:, None]
     if call.layer.kind == "LayerNormalization":

@@ -49,13 +49,15 @@ class LayerNormalization(Rule):
         axes = normalised_axes(layer, rank)
         if labels.axis not in axes:
             return (labels,)
-        if labels.axis != rank - 1 or rank > PADDED_RANKS[-1]:
-            raise Barrier("mixes_units", "normalises over all units, along an axis of no channels")
+        ranks = {len(graph.shape(call.inputs[0])) for call in graph.calls[layer.name]}
+        if labels.axis != rank - 1 or rank > PADDED_RANKS[-1] or len(ranks) > 1:
+            raise Barrier("mixes_units", "normalises over all units in a way that cannot be padded")
         if any(_marks_steps(other) for other in graph.layers.values()):
             raise Barrier("mask", "normalises over all units, and padding would lose a mask")
         weights = [name for name in layer.weights if name != MASK]
         if not weights and layer.kind != "UnitNormalization":
-            raise Barrier("no_weights", "normalises over all units and has no weights to tell how many")
+            reason = "normalises over all units, and no weights of its tell how many there were"
+            raise Barrier("no_weights", reason)
         place = axes.index(labels.axis)
         for name in weights:
             shape = layer.weights[name].shape
