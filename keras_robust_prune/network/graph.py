@@ -16,7 +16,7 @@ import numpy as np
 
 Shape = tuple[int | None, ...]
 
-# The weight by which a normalisation's input is multiplied where units are masked; no layer of Keras has it (`padding`).
+# The weight by which a normalisation's input is multiplied where units are masked; no layer of Keras has it: `padding`.
 MASK = "mask of units"
 
 
