@@ -8,66 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
+from keras_robust_prune.network.dropping import Axis, Gone, Readers, blinded, entries_gone
 from keras_robust_prune.network.graph import MASK, Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.network.rules import rule_for
 from keras_robust_prune.network.rules.calls import map_constants
-from keras_robust_prune.network.sites import Sites, Slot
+from keras_robust_prune.network.sites import Sites
 from keras_robust_prune.network.tracing import CONSUMES
 from keras_robust_prune.surgery.plan import Plan, Removal
-
-
-class Gone(NamedTuple):
-    """The entries of dropped units along one axis of a weight, and whether they go or end behind the others."""
-
-    entries: np.ndarray
-    goes: bool
-
-    def left(self, length: int) -> np.ndarray:
-        """The entries of an axis of that length after the cut, in their new order."""
-        kept = np.delete(np.arange(length), self.entries)
-        return kept if self.goes else np.append(kept, np.sort(self.entries))
-
-
-Axis = tuple[str, str, int]
-
-
-def entries_gone(sites: Sites, plan: Plan) -> dict[Axis, Gone]:
-    """What a plan drops, by layer, weight and axis."""
-    found: dict[Axis, Gone] = {}
-    for site in sites.sites:
-        dropped = plan.dropped[site.name]
-        for slot in site.slots if dropped.any() else ():
-            key, entries = (slot.layer, slot.weight, slot.axis), slot.positions[dropped].ravel()
-            before = found[key].entries if key in found else entries[:0]
-            found[key] = Gone(np.append(before, entries), slot.goes)
-    return found
-
-
-class _Readers:
-    """Copies of the weights that read units, to be edited; a normalisation begins with a mask of ones."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.changed: dict[tuple[str, str], np.ndarray] = {}
-
-    def rows(self, slot: Slot) -> np.ndarray:
-        """A weight with the axis that a slot indexes in front."""
-        key, layer = (slot.layer, slot.weight), self.graph.layers[slot.layer]
-        if key not in self.changed:
-            value = layer.weights.get(slot.weight)
-            if value is None:
-                length = self.graph.shape(self.graph.calls[slot.layer][0].inputs[0])[-1]
-                value = np.ones(length or 1, np.float32)
-            self.changed[key] = value.copy()
-        return np.moveaxis(self.changed[key], slot.axis, 0)
-
-    def edited(self) -> Graph:
-        """The graph with the copies."""
-        return self.graph.with_weights(self.changed)
 
 
 def mask(graph: Graph, sites: Sites, plan: Plan) -> Graph:
@@ -76,12 +26,7 @@ def mask(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     Every entry of a consumer's weights that reads a dropped unit is zero, as if the unit were 0 at its input. A layer
     that normalises over units gets a mask.
     """
-    readers = _Readers(graph)
-    for site in sites.sites:
-        dropped = plan.dropped[site.name]
-        for slot in site.having(CONSUMES) if dropped.any() else ():
-            readers.rows(slot)[slot.positions[dropped].ravel()] = 0
-    return readers.edited()
+    return blinded(graph, sites.sites, plan.dropped)
 
 
 def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
@@ -98,7 +43,7 @@ def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
         Srinivas & Babu, 2015, for dense layers.
     """
     removals = tuple(removals)
-    readers = _Readers(graph)
+    readers = Readers(graph)
     for name in dict.fromkeys(removal.site for removal in removals):
         site, mine = sites.by_name[name], [item for item in removals if item.site == name]
         if not site.merges and any(removal.into is not None for removal in mine):
@@ -129,7 +74,7 @@ def cut(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     Returns:
         A graph with fewer units, which computes what `mask(graph, sites, plan)` does.
     """
-    gone = entries_gone(sites, plan)
+    gone = entries_gone(sites.sites, plan.dropped)
     layers = [_cut_layer(graph, graph.layers[name], gone) for name in {key[0] for key in gone}]
     nodes = tuple(_cut_call(graph, node, _shapes(node, sites, plan), gone) for node in graph.nodes)
     return dataclasses.replace(graph.with_layers(layers), nodes=nodes)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from keras_robust_prune.network.graph import MASK, Graph
+from keras_robust_prune.network.dropping import entries_gone, filled
+from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.sites import Sites
-from keras_robust_prune.surgery.cutting import entries_gone, mask
+from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.surgery.plan import Plan
 
 
@@ -22,17 +21,6 @@ def embed(full: Graph, small: Graph, sites: Sites, plan: Plan) -> Graph:
     Returns:
         A graph with `cut(result, sites, plan)` equal to `small`.
     """
-    gone = entries_gone(sites, plan)
-    changed = {}
-    for name, layer in full.layers.items():
-        for weight, value in layer.weights.items():
-            if weight == MASK:
-                continue
-            places = [np.arange(length) for length in value.shape]
-            for axis, length in enumerate(value.shape):
-                if (name, weight, axis) in gone:
-                    places[axis] = gone[name, weight, axis].left(length)
-            result = value.copy()
-            result[np.ix_(*places) if places else ()] = small.layers[name].weights[weight]
-            changed[name, weight] = result
-    return mask(full.with_weights(changed), sites, plan)
+    gone = entries_gone(sites.sites, plan.dropped)
+    layers = [filled(layer, small.layers[name], gone) for name, layer in full.layers.items()]
+    return mask(full.with_layers(layers), sites, plan)

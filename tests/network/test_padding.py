@@ -8,6 +8,7 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
+from hand_made import behind, call, graph_of, told
 
 from keras_robust_prune.network import kerases
 from keras_robust_prune.network.costs import num_macs, unit_cost
@@ -15,7 +16,7 @@ from keras_robust_prune.network.graph import MASK, Graph
 from keras_robust_prune.network.kerases import ModelError
 from keras_robust_prune.network.padding import recognised, spelled_out
 from keras_robust_prune.network.reading import build, load, read
-from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune.network.sites import find_sites, trace
 from keras_robust_prune.network.writing import save
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
@@ -178,3 +179,25 @@ def test_channels_first_layers_of_ones_own_are_refused_as_before(keras: str) -> 
     layers = [module.Input((4, 4, 3)), module.layers.ZeroPadding2D(1, data_format="channels_first")]
     with pytest.raises(ModelError, match="channels_last"):
         read(module.Sequential([*layers, module.layers.Conv2D(2, 1)]))
+
+
+def test_a_unit_norm_needs_no_weights() -> None:
+    _, units, uses = behind("UnitNormalization", (4, 3), (4, 3), {"axis": -1})
+    assert (units, uses) == ([0, 1, 2], {(MASK, 0): ("consumes", [0, 1, 2])})
+
+
+def test_normalisation_keeps_units_it_cannot_show_as_zeros() -> None:
+    assert behind("LayerNormalization", (4, 3), (4, 3))[1] == [1100, 1101, 1102]  # how many?
+    assert behind("LayerNormalization", (3,), (3,), {}, {"gamma": (2,)})[1] == [1100, 1101, 1102]
+    shape = (2, 2, 2, 2, 3)
+    assert min(behind("LayerNormalization", shape, shape, {}, {"gamma": (3,)})[1]) >= 1000
+    ids = call("ids", "InputLayer", (), (4,))
+    embedding = {"embeddings": (10, 3)}
+    for mask_zero in (False, True):
+        nodes = [
+            ids,
+            call("source", "Embedding", ["ids"], (4, 3), {"mask_zero": mask_zero}, embedding),
+            call("layer", "LayerNormalization", ["source"], (4, 3), {}, {"gamma": (3,)}),
+        ]
+        tracing, labels = trace(graph_of(nodes, ["ids"]))
+        assert (min(told(tracing, labels)[1]) >= 1000) == mask_zero

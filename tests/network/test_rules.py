@@ -151,28 +151,6 @@ def test_normalisation_over_the_units_reads_them_through_a_mask(kind: str) -> No
     assert behind(kind, (4, 3), (4, 3), {"axis": 1}, {"scale": (4,)}) == (1, [0, 1, 2], {})
 
 
-def test_a_unit_norm_needs_no_weights() -> None:
-    _, units, uses = behind("UnitNormalization", (4, 3), (4, 3), {"axis": -1})
-    assert (units, uses) == ([0, 1, 2], {(MASK, 0): ("consumes", [0, 1, 2])})
-
-
-def test_normalisation_keeps_units_it_cannot_show_as_zeros() -> None:
-    assert behind("LayerNormalization", (4, 3), (4, 3))[1] == [1100, 1101, 1102]  # how many?
-    assert behind("LayerNormalization", (3,), (3,), {}, {"gamma": (2,)})[1] == [1100, 1101, 1102]
-    shape = (2, 2, 2, 2, 3)
-    assert min(behind("LayerNormalization", shape, shape, {}, {"gamma": (3,)})[1]) >= 1000
-    ids = call("ids", "InputLayer", (), (4,))
-    embedding = {"embeddings": (10, 3)}
-    for mask_zero in (False, True):
-        nodes = [
-            ids,
-            call("source", "Embedding", ["ids"], (4, 3), {"mask_zero": mask_zero}, embedding),
-            call("layer", "LayerNormalization", ["source"], (4, 3), {}, {"gamma": (3,)}),
-        ]
-        tracing, labels = trace(graph_of(nodes, ["ids"]))
-        assert (min(told(tracing, labels)[1]) >= 1000) == mask_zero
-
-
 def test_group_normalization_ties_its_groups() -> None:
     weights = {"gamma": (4,), "beta": (4,)}
     node = call("layer", "GroupNormalization", ["source"], (5, 4), {"groups": 2}, weights)
