@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 from networks_chains import CHAINS
 from networks_graphs import GRAPHS
+from networks_normalised import NORMALISED as NORMALISED
 
 from keras_robust_prune.network import kerases
 
-NETWORKS: dict[str, Callable[[Any], Any]] = {make.__name__: make for make in CHAINS + GRAPHS}
+NETWORKS: dict[str, Callable[[Any], Any]] = {
+    make.__name__: make for make in CHAINS + GRAPHS + NORMALISED
+}
 CASES = [(name, keras) for name in NETWORKS for keras in kerases.NAMES]
 CHAIN_CASES = [(make.__name__, keras) for make in CHAINS for keras in kerases.NAMES]
 

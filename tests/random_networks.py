@@ -174,7 +174,10 @@ def normalize(g: Growth, x: Any) -> Any:
     make = g.one_of(["batch", "batch", "batch", "layer", "group"])
     if make == "group":
         return g.layers.GroupNormalization(groups=g.one_of(groups))(x) if len(x.shape) > 2 else None
-    return (g.layers.BatchNormalization if make == "batch" else g.layers.LayerNormalization)()(x)
+    if make == "layer":
+        options = {"center": g.chance(0.8), "scale": g.chance(0.8)}
+        return g.layers.LayerNormalization(**options)(x)
+    return g.layers.BatchNormalization()(x)
 
 
 def activate(g: Growth, x: Any) -> Any:

@@ -94,7 +94,9 @@ def test_merging_identical_twins_is_exact(name, keras):
             moved[slot.positions[1]] = moved[slot.positions[0]]
             changed[slot.layer, slot.weight] = value
     twins = graph.with_weights(changed)
-    removals = tuple(Removal(site.name, 1, 0) for site in sites.sites)
+    removals = tuple(Removal(site.name, 1, 0) for site in sites.sites if site.merges)
+    if not removals:
+        pytest.skip("all units are normalised together, so none takes over from another")
     merged = cut(merge(twins, sites, removals), sites, Plan(removals, dict(sites.widths)))
     if any(
         layer.kind == "DepthwiseConv2D" and layer.config["depth_multiplier"] > 1

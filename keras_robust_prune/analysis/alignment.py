@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
+from keras_robust_prune.network.dropping import blinded, entries_gone, filled
 from keras_robust_prune.network.graph import Graph, Layer
 from keras_robust_prune.network.lowering import lower
 from keras_robust_prune.network.primitives import Linear
@@ -39,20 +39,18 @@ def laid_over(dense: Graph, pruned: Graph, inputs: Sequence[np.ndarray]) -> Grap
         return None
     programs = lower(dense), lower(pruned)
     values = [program.values(inputs) for program in programs]
-    gone: dict[tuple[str, str, int], list[np.ndarray]] = {}
+    dropped = {}
     for site in sites:
-        dropped = _dropped(site, dense, programs, values)
-        if dropped is None:
+        found = _dropped(site, dense, programs, values)
+        if found is None:
             return None
-        for slot in site.slots:
-            gone.setdefault((slot.layer, slot.weight, slot.axis), []).append(
-                slot.positions[dropped].ravel()
-            )
-    layers = [_filled(layer, pruned.layers[name], gone) for name, layer in dense.layers.items()]
-    if any(layer is None for layer in layers):
+        dropped[site.name] = found
+    gone = entries_gone(sites, dropped)
+    try:
+        layers = [filled(layer, pruned.layers[name], gone) for name, layer in dense.layers.items()]
+    except ValueError:
         return None
-    full = dense.with_layers(layer for layer in layers if layer is not None)
-    full = _blind(full, sites, gone)
+    full = blinded(dense.with_layers(layers), sites, dropped)
     return full if _agree(lower(full), programs[1], inputs) else None
 
 
@@ -111,38 +109,6 @@ def in_order(distance: np.ndarray) -> np.ndarray:
         if taken[row, column]:
             chosen[row], column = True, column - 1
     return chosen
-
-
-def _filled(
-    layer: Layer, smaller: Layer, gone: dict[tuple[str, str, int], list[np.ndarray]]
-) -> Layer | None:
-    """A layer's weights in full shape, those of dropped units as they were."""
-    weights = {}
-    for name, value in layer.weights.items():
-        places = [np.arange(length) for length in value.shape]
-        for axis in range(value.ndim):
-            entries = gone.get((layer.name, name, axis), [])
-            places[axis] = np.delete(places[axis], np.concatenate([*entries, np.zeros(0, int)]))
-        if tuple(map(len, places)) != smaller.weights[name].shape:
-            return None
-        full = np.array(value)
-        full[np.ix_(*places) if places else ()] = smaller.weights[name]
-        weights[name] = full
-    return dataclasses.replace(layer, weights=weights)
-
-
-def _blind(
-    graph: Graph, sites: Sequence[Site], gone: dict[tuple[str, str, int], list[np.ndarray]]
-) -> Graph:
-    """Readers get zeros for dropped units."""
-    changed: dict[tuple[str, str], np.ndarray] = {}
-    for slot in (slot for site in sites for slot in site.having("consumes")):
-        key = slot.layer, slot.weight
-        if slot.weight in graph.layers[slot.layer].weights:
-            value = changed.setdefault(key, np.array(graph.layers[slot.layer].weights[slot.weight]))
-            for entries in gone[slot.layer, slot.weight, slot.axis]:
-                np.moveaxis(value, slot.axis, 0)[entries] = 0
-    return graph.with_weights(changed)
 
 
 def _agree(one: Program, two: Program, inputs: Sequence[np.ndarray]) -> bool:

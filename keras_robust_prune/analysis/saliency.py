@@ -27,13 +27,18 @@ class Pair(NamedTuple):
 
     Attributes:
         drop: the unit that would go, counted in its Site.
-        keep: the unit that would stay.
+        keep: the unit that would stay; -1 where units are normalised together and none can take over.
         saliency: what that costs by weights alone, >= 0; lower is better.
     """
 
     drop: int
     keep: int
     saliency: float
+
+    @property
+    def into(self) -> int | None:
+        """The unit that takes over, if any."""
+        return self.keep if self.keep >= 0 else None
 
 
 def unit_rows(graph: Graph, slot: Slot) -> np.ndarray:
@@ -170,6 +175,19 @@ def norm_saliency(graph: Graph, site: Site) -> np.ndarray:
     """
     weights, _ = incoming(graph, site)
     return _row_norms(weights, site.num_units) * outgoing_norms(graph, site)
+
+
+def lone_units(graph: Graph, site: Site, alive: np.ndarray) -> Iterator[Pair]:
+    """Units that go without another to take over, in ascending `norm_saliency`.
+
+    Args:
+        graph: the network.
+        site: where the units are.
+        alive: the units that take part, ascending.
+    """
+    saliency = norm_saliency(graph, site)[alive]
+    for index in np.argsort(saliency, kind="stable"):
+        yield Pair(int(alive[index]), -1, float(saliency[index]))
 
 
 def disjoint_pairs(distances: np.ndarray, norms: np.ndarray, alive: np.ndarray) -> Iterator[Pair]:

@@ -9,6 +9,7 @@ from keras_robust_prune.network import kerases
 from keras_robust_prune.network.graph import Graph, Ref, map_refs
 from keras_robust_prune.network.kerases import ModelError
 from keras_robust_prune.network.layers import is_layer, make, write_weights
+from keras_robust_prune.network.padding import spelled_out
 
 
 def build(graph: Graph) -> Any:
@@ -31,7 +32,7 @@ def build(graph: Graph) -> Any:
         >>> build(read(model)).count_params()
         15
     """
-    keras = kerases.module(graph.keras)
+    keras, graph = kerases.module(graph.keras), spelled_out(graph)
     made, problems = {}, []
     for name, layer in graph.layers.items():
         try:

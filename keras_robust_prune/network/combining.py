@@ -1,4 +1,4 @@
-"""Primitives that join tensors or mix the numbers of one: sum, product, largest of, concatenation, softmax."""
+"""Primitives that join tensors or mix the numbers of one: sum, product, largest of, concatenation, softmax, norm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_robust_prune.intervals import Interval
-from keras_robust_prune.network.primitives import Primitive, Relaxation, Rounding, offset
+from keras_robust_prune.network.primitives import Primitive, Relaxation, Rounding, offset, shifted
 from keras_robust_prune.network.windows import largest_lines
 
 
@@ -297,3 +297,60 @@ class Softmax(Primitive):
         upper = np.maximum(d.upper - d.lower.min(axis=axis, keepdims=True), 0) / 4
         mean_value = Interval(lower, upper).widen(rounding.error(d.magnitude, 8))
         return mean_value.intersect(super().deviation(deviations, inputs, rounding))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RootMeanSquare(Primitive):
+    """x_i / sqrt(mean_j x_j^2 + epsilon) along the last axis; what LayerNormalization does behind its centring."""
+
+    epsilon: float
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
+        return np.asarray(x / np.sqrt(np.square(x).mean(-1, keepdims=True) + self._epsilon(x)))
+
+    def _epsilon(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.epsilon, x.dtype)
+
+    def interval(self, inputs: Sequence[Interval], rounding: Rounding) -> Interval:
+        """Exact: an output rises with its own input, and is nearer to 0 where the others are greater."""
+        (x,) = inputs
+        count = x.shape[-1]
+        least, most = (np.square(end) for end in (_nearest(x), x.magnitude))
+        least, most = least * (1 - 4 * rounding.unit), most * (1 + 4 * rounding.unit)
+        total = most.sum(-1, keepdims=True)
+        slack = rounding.error(total, count)
+        fewest = np.maximum(least.sum(-1, keepdims=True) - least - slack, 0)
+        greatest = total - most + slack
+
+        def end(own: np.ndarray, above: np.ndarray, below: np.ndarray) -> np.ndarray:
+            others = np.where(own > 0, above, below)
+            return np.asarray(own / np.sqrt((own * own + others) / count + self._epsilon(own)))
+
+        lower, upper = end(x.lower, greatest, fewest), end(x.upper, fewest, greatest)
+        error = rounding.error(np.maximum(np.abs(lower), np.abs(upper)), 2 * count + 16)
+        return Interval(lower - error, upper + error)
+
+    def deviation(
+        self, deviations: Sequence[Interval | None], inputs: Sequence[Interval], rounding: Rounding
+    ) -> Interval:
+        """By the mean value theorem: (d_i - y_i mean_j y_j d_j) / s, where |mean_j y_j d_j| <= rms(d)."""
+        (d,), (x,) = deviations, inputs
+        assert d is not None
+        moved = shifted(x, d, rounding)
+        path = Interval(np.minimum(x.lower, moved.lower), np.maximum(x.upper, moved.upper))
+        count, size = path.shape[-1], d.magnitude
+        turned = self.interval([path], rounding).magnitude
+        turned = turned * np.sqrt(np.square(size).mean(-1, keepdims=True))
+        square = np.square(_nearest(path)).mean(-1, keepdims=True) + self._epsilon(size)
+        scale = np.sqrt(square) * (1 - (count + 16) * rounding.unit)
+        lower = np.minimum(d.lower - turned, 0) / scale
+        upper = np.maximum(d.upper + turned, 0) / scale
+        error = rounding.error((size + turned) / scale, count + 32)
+        mean_value = Interval(lower - error, upper + error)
+        return mean_value.intersect(super().deviation(deviations, inputs, rounding))
+
+
+def _nearest(x: Interval) -> np.ndarray:
+    """The least absolute value in every interval."""
+    return np.maximum(np.maximum(x.lower, -x.upper), 0)

@@ -33,7 +33,7 @@ def prunable_params(graph: Graph, sites: Sites) -> int:
     for site in sites.sites:
         for slot in site.slots:
             weight = graph.layers[slot.layer].weights.get(slot.weight)
-            if weight is not None:
+            if weight is not None and slot.goes:
                 key = (slot.layer, slot.weight)
                 mark = marked.setdefault(key, np.zeros(weight.shape, bool))
                 np.moveaxis(mark, slot.axis, 0)[slot.positions.ravel()] = True
@@ -50,7 +50,7 @@ def unit_cost(graph: Graph, site: Site) -> Cost:
     shares: dict[tuple[str, str], float] = {}
     for slot in site.slots:
         layer = graph.layers[slot.layer]
-        if slot.weight in layer.weights:
+        if slot.weight in layer.weights and slot.goes:
             length = layer.weights[slot.weight].shape[slot.axis]
             key = (slot.layer, slot.weight)
             left = 1.0 - slot.positions.shape[1] / length

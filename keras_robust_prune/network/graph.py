@@ -16,6 +16,9 @@ import numpy as np
 
 Shape = tuple[int | None, ...]
 
+# The weight by which a normalisation's input is multiplied where units are masked; no layer of Keras has it: `padding`.
+MASK = "mask of units"
+
 
 @dataclasses.dataclass(frozen=True)
 class Ref:
@@ -47,8 +50,8 @@ class Layer:
 
     @property
     def num_params(self) -> int:
-        """How many numbers its weights hold."""
-        return sum(int(value.size) for value in self.weights.values())
+        """How many numbers its weights hold, a mask aside."""
+        return sum(int(value.size) for name, value in self.weights.items() if name != MASK)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from keras_robust_prune.network.files import load
 from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, map_refs, refs_in
 from keras_robust_prune.network.kerases import ModelError
 from keras_robust_prune.network.layers import describe
+from keras_robust_prune.network.padding import recognised
 from keras_robust_prune.network.walking import Walk, is_graph_model
 
 __all__ = ["ModelError", "build", "load", "read", "read_masks"]
@@ -62,13 +63,14 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
             layers[name] = describe(found.layer, name, found.trainable)
         except ValueError as error:
             problems.append(str(error))
-        else:
-            problems += _problems(layers[name])
+    graph = recognised(_graph(walk, layers)) if not problems else None
+    for layer in (layers if graph is None else graph.layers).values():
+        problems += _problems(layer)
     if all(layer.kind == "InputLayer" for layer in layers.values()) and not problems:
         problems.append("it holds no layer between its inputs and its outputs.")
-    if problems:
+    if graph is None or problems:
         raise ModelError(f"'{model.name}' cannot be read", problems)
-    return _graph(walk, layers)
+    return graph
 
 
 def read_masks(model: Any) -> dict[str, np.ndarray]:

@@ -17,9 +17,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, refs_in
+from keras_robust_prune.network.graph import MASK, Graph, Layer, Node, Ref, refs_in
 from keras_robust_prune.network.rules import Barrier, rule_for
-from keras_robust_prune.network.tracing import CONSUMES, PRODUCES, Freeze, Labels, Tracing
+from keras_robust_prune.network.tracing import (
+    CONSUMES,
+    NORMALISES,
+    PRODUCES,
+    Freeze,
+    Labels,
+    Tracing,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +37,7 @@ class Slot:
         layer: the layer's name.
         weight: the weight's name in the layer, or that of a shape in its configuration.
         axis: the axis of the weight.
-        role: `"produces"`, `"carries"` or `"consumes"`.
+        role: `"produces"`, `"carries"`, `"consumes"` or `"normalises"`.
         positions: the entries along the axis that belong to each unit, `(num_units, multiplicity)`.
     """
 
@@ -39,6 +46,11 @@ class Slot:
     axis: int
     role: str
     positions: np.ndarray
+
+    @property
+    def goes(self) -> bool:
+        """Whether a unit's entries go with it; a normalisation keeps them for the zero that it sees instead."""
+        return self.role != NORMALISES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,6 +76,11 @@ class Site:
     def consumers(self) -> tuple[str, ...]:
         """Names of the layers that read the units and mix them."""
         return self._layers(CONSUMES)
+
+    @property
+    def merges(self) -> bool:
+        """Whether a unit can take over from another: not where the units are normalised together."""
+        return not any(slot.weight == MASK for slot in self.having(CONSUMES))
 
     def _layers(self, role: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(slot.layer for slot in self.slots if slot.role == role))

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 PRODUCES, CARRIES, CONSUMES = "produces", "carries", "consumes"
+# Entries that a normalisation keeps for units that are gone: it sees zeros in their place.
+NORMALISES = "normalises"
 
 
 class Labels(NamedTuple):

@@ -41,7 +41,7 @@ class Remaining:
                 axes: dict[int, list[tuple[str, float]]] = {}
                 for site in sites:
                     for slot in site.slots:
-                        if (slot.layer, slot.weight) == (layer.name, weight):
+                        if slot.goes and (slot.layer, slot.weight) == (layer.name, weight):
                             share = slot.positions.shape[1] / value.shape[slot.axis]
                             axes.setdefault(slot.axis, []).append((site.name, share))
                 if size and axes:

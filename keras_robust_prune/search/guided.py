@@ -22,6 +22,7 @@ from keras_robust_prune.analysis.saliency import (
     Pair,
     disjoint_pairs,
     incoming_arrays,
+    lone_units,
     outgoing_norms,
     pair_distances,
 )
@@ -153,9 +154,7 @@ class _Guided:
         self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
     ) -> tuple[Removal, ...]:
         bounds = self._bounds_of(graph)
-        pairs = disjoint_pairs(
-            self._distances_of(graph, site), outgoing_norms(graph, site), plan.kept(site.name)
-        )
+        pairs = self._pairs_of(graph, site, plan.kept(site.name))
         pool = tuple(islice(pairs, max(CANDIDATES_PER_MERGE * count, LEAST_CANDIDATES)))
         deviation = output_deviation(
             bounds.program, site, [pair.drop for pair in pool], [pair.keep for pair in pool], bounds
@@ -163,7 +162,7 @@ class _Guided:
         candidates = Candidates.of(pool, deviation, self._energy)
         chosen = self.select(candidates, min(count, len(pool)), generator)
         self._note(candidates, chosen)
-        return tuple(Removal(site.name, pool[k].drop, pool[k].keep) for k in chosen)
+        return tuple(Removal(site.name, pool[k].drop, pool[k].into) for k in chosen)
 
     def select(
         self, candidates: Candidates, count: int, generator: np.random.Generator
@@ -186,6 +185,11 @@ class _Guided:
         total = candidates.together(chosen)
         self._deviation = total if self._deviation is None else self._deviation + total
         self._energies.append(candidates.score(chosen[-1], chosen[:-1]))
+
+    def _pairs_of(self, graph: Graph, site: Site, alive: np.ndarray) -> Iterator[Pair]:
+        if not site.merges:
+            return lone_units(graph, site, alive)
+        return disjoint_pairs(self._distances_of(graph, site), outgoing_norms(graph, site), alive)
 
     def _distances_of(self, graph: Graph, site: Site) -> np.ndarray:
         """Merging leaves incoming weights alone: they change only when the site before is merged."""

@@ -163,9 +163,15 @@ class _Work:
                 print(f"repairing {name}", flush=True)
             split = split_activations(graph)
             known = {name: self.measure(split, name)}
-            for site in [site for site in mine if site in pending]:
+            chosen = [site for site in mine if site in pending]
+            for site in chosen:
                 plan += self.choose(split, site, plan, goal[site.name], known)
                 pending.remove(site)
+            if not all(site.merges for site in chosen):
+                # What normalises them together sees them go, and the reader something else.
+                graph = mask(graph, self.problem.sites, plan)
+                split = split_activations(graph)
+                known[name] = self.measure(split, name)
             graph, error = self.repair(graph, split, name, plan, known[name])
             total += error
         for site in pending:

@@ -24,6 +24,7 @@ import numpy as np
 from keras_robust_prune.analysis.saliency import (
     Pair,
     disjoint_pairs,
+    lone_units,
     norm_saliency,
     outgoing_norms,
     pair_distances,
@@ -109,16 +110,20 @@ class _RankedOnce(_Unmeasured):
         self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
     ) -> tuple[Removal, ...]:
         if site.name not in self._pairs:
-            distances = pair_distances(self._graph, site)
-            norms = outgoing_norms(self._graph, site)
             units = np.arange(site.num_units)
-            self._pairs[site.name] = list(disjoint_pairs(distances, norms, units))
+            self._pairs[site.name] = list(self._ranked(site, units))
         gone = plan.dropped[site.name]
         left = [pair for pair in self._pairs[site.name] if not gone[pair.drop]]
         if len(left) < count:
             missing = count - len(left)
             raise ValueError(_TOO_MANY.format(f"{missing} more units of '{site.name}'"))
-        return tuple(Removal(site.name, pair.drop, pair.keep) for pair in left[:count])
+        return tuple(Removal(site.name, pair.drop, pair.into) for pair in left[:count])
+
+    def _ranked(self, site: Site, units: np.ndarray) -> Iterator[Pair]:
+        if not site.merges:
+            return lone_units(self._graph, site, units)
+        distances = pair_distances(self._graph, site)
+        return disjoint_pairs(distances, outgoing_norms(self._graph, site), units)
 
 
 class _LeastNorm(_Unmeasured):

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, Shape
+from keras_robust_prune.network.dropping import Axis, Gone, Readers, blinded, entries_gone
+from keras_robust_prune.network.graph import MASK, Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.network.rules import rule_for
 from keras_robust_prune.network.rules.calls import map_constants
 from keras_robust_prune.network.sites import Sites
@@ -22,19 +23,10 @@ from keras_robust_prune.surgery.plan import Plan, Removal
 def mask(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     """The network in full shape whose layers do not see the dropped units.
 
-    Every entry of a consumer's weights that reads a dropped unit is zero, as if the unit were 0 at its input.
+    Every entry of a consumer's weights that reads a dropped unit is zero, as if the unit were 0 at its input. A layer
+    that normalises over units gets a mask.
     """
-    changed: dict[tuple[str, str], np.ndarray] = {}
-    for site in sites.sites:
-        dropped = plan.dropped[site.name]
-        if not dropped.any():
-            continue
-        for slot in site.having(CONSUMES):
-            key = (slot.layer, slot.weight)
-            if key not in changed:
-                changed[key] = graph.layers[slot.layer].weights[slot.weight].copy()
-            np.moveaxis(changed[key], slot.axis, 0)[slot.positions[dropped].ravel()] = 0
-    return graph.with_weights(changed)
+    return blinded(graph, sites.sites, plan.dropped)
 
 
 def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
@@ -44,28 +36,35 @@ def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
     agree. In a coupled Site each consumer does the same; a unit with several entries (after Flatten,
     say) moves them in order.
 
+    Raises:
+        ValueError: a unit that is normalised together with others is to be merged.
+
     Reference:
         Srinivas & Babu, 2015, for dense layers.
     """
     removals = tuple(removals)
-    changed: dict[tuple[str, str], np.ndarray] = {}
+    readers = Readers(graph)
     for name in dict.fromkeys(removal.site for removal in removals):
-        mine = [removal for removal in removals if removal.site == name]
-        for slot in sites.by_name[name].having(CONSUMES):
-            key = (slot.layer, slot.weight)
-            if key not in changed:
-                changed[key] = graph.layers[slot.layer].weights[slot.weight].copy()
-            rows = np.moveaxis(changed[key], slot.axis, 0)
+        site, mine = sites.by_name[name], [item for item in removals if item.site == name]
+        if not site.merges and any(removal.into is not None for removal in mine):
+            raise ValueError(
+                f"The units of '{name}' are normalised together, so none can take over from another. Remove them"
+                " without merging: Removal(site, drop)."
+            )
+        for slot in site.having(CONSUMES):
+            rows = readers.rows(slot)
             for _, drop, into in mine:
                 gone = slot.positions[drop]
                 if into is not None:
                     rows[slot.positions[into]] += rows[gone]
                 rows[gone] = 0
-    return graph.with_weights(changed)
+    return readers.edited()
 
 
 def cut(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     """The smaller network: every entry that belongs to a dropped unit is deleted.
+
+    The entries of a layer that normalises over units stay behind the others: it sees zeros there (`padding`).
 
     Args:
         graph: in full shape, with whatever edits of the weights.
@@ -75,35 +74,25 @@ def cut(graph: Graph, sites: Sites, plan: Plan) -> Graph:
     Returns:
         A graph with fewer units, which computes what `mask(graph, sites, plan)` does.
     """
-    gone: dict[tuple[str, str, int], list[np.ndarray]] = {}
-    for site in sites.sites:
-        dropped = plan.dropped[site.name]
-        for slot in site.slots:
-            if dropped.any():
-                key = (slot.layer, slot.weight, slot.axis)
-                gone.setdefault(key, []).append(slot.positions[dropped].ravel())
-    removed = {key: np.concatenate(parts) for key, parts in gone.items()}
-    layers = [
-        _cut_layer(graph, graph.layers[name], removed) for name in {key[0] for key in removed}
-    ]
-    nodes = tuple(
-        _cut_call(graph, node, _shapes(node, sites, plan), removed) for node in graph.nodes
-    )
+    gone = entries_gone(sites.sites, plan.dropped)
+    layers = [_cut_layer(graph, graph.layers[name], gone) for name in {key[0] for key in gone}]
+    nodes = tuple(_cut_call(graph, node, _shapes(node, sites, plan), gone) for node in graph.nodes)
     return dataclasses.replace(graph.with_layers(layers), nodes=nodes)
 
 
-def _cut_layer(
-    graph: Graph, layer: Layer, removed: Mapping[tuple[str, str, int], np.ndarray]
-) -> Layer:
+def _cut_layer(graph: Graph, layer: Layer, gone: Mapping[Axis, Gone]) -> Layer:
     """The layer with shorter weights and a configuration that fits them."""
     weights = dict(layer.weights)
     lengths: dict[tuple[str, int], int] = {}
-    for (name, weight, axis), entries in removed.items():
+    for (name, weight, axis), part in gone.items():
         if name == layer.name and weight == "shape":
             before = graph.calls[name][0].shapes[0][axis] or 0
-            lengths[weight, axis] = before - len(entries)
+            lengths[weight, axis] = before - len(part.entries)
         elif name == layer.name and weight in weights:
-            weights[weight] = np.delete(weights[weight], entries, axis)
+            value = weights[weight]
+            weights[weight] = np.take(value, part.left(value.shape[axis]), axis)
+    if MASK in weights and weights[MASK].all():
+        del weights[MASK]
     for weight, value in weights.items():
         lengths.update({(weight, axis): length for axis, length in enumerate(value.shape)})
     config = {**layer.config, **rule_for(layer).resize(layer, lengths)}
@@ -111,18 +100,15 @@ def _cut_layer(
 
 
 def _cut_call(
-    graph: Graph,
-    node: Node,
-    shapes: tuple[Shape, ...],
-    removed: Mapping[tuple[str, str, int], np.ndarray],
+    graph: Graph, node: Node, shapes: tuple[Shape, ...], gone: Mapping[Axis, Gone]
 ) -> Node:
     """The call with shorter constants among its arguments and the shapes of its outputs after the cut."""
     args, kwargs = node.args, node.kwargs
     if shapes != node.shapes:
         args, kwargs = rule_for(graph.layer_of(node)).resize_call(graph, node, shapes)
     cuts = {
-        (weight, axis): entries
-        for (layer, weight, axis), entries in removed.items()
+        (weight, axis): part.entries
+        for (layer, weight, axis), part in gone.items()
         if layer == node.layer and weight.startswith("constant ")
     }
 

@@ -184,6 +184,7 @@ class _Course:
         ):
             if gradient is None:
                 continue
+            gradient = tf.convert_to_tensor(gradient)  # that of an Embedding is sparse
             m.assign(0.9 * m + 0.1 * gradient)
             v.assign(0.999 * v + 0.001 * tf.square(gradient))
             scale = tf.sqrt(v / (1 - 0.999**done)) + 1e-8

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from keras_robust_prune.network.dropping import entries_gone, filled
 from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.sites import Sites
 from keras_robust_prune.surgery.cutting import mask
@@ -22,19 +21,6 @@ def embed(full: Graph, small: Graph, sites: Sites, plan: Plan) -> Graph:
     Returns:
         A graph with `cut(result, sites, plan)` equal to `small`.
     """
-    gone: dict[tuple[str, str], dict[int, list[np.ndarray]]] = {}
-    for site in sites.sites:
-        dropped = plan.dropped[site.name]
-        for slot in site.slots:
-            axes = gone.setdefault((slot.layer, slot.weight), {})
-            axes.setdefault(slot.axis, []).append(slot.positions[dropped].ravel())
-    changed = {}
-    for name, layer in full.layers.items():
-        for weight, value in layer.weights.items():
-            places = [np.arange(length) for length in value.shape]
-            for axis, entries in gone.get((name, weight), {}).items():
-                places[axis] = np.delete(places[axis], np.concatenate(entries))
-            result = value.copy()
-            result[np.ix_(*places) if places else ()] = small.layers[name].weights[weight]
-            changed[name, weight] = result
-    return mask(full.with_weights(changed), sites, plan)
+    gone = entries_gone(sites.sites, plan.dropped)
+    layers = [filled(layer, small.layers[name], gone) for name, layer in full.layers.items()]
+    return mask(full.with_layers(layers), sites, plan)

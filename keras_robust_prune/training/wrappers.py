@@ -19,6 +19,7 @@ import numpy as np
 from keras_robust_prune.network import files, kerases, layers
 from keras_robust_prune.network.graph import Graph, Layer
 from keras_robust_prune.network.kerases import ModelError
+from keras_robust_prune.network.padding import entrance, spelled_out, without_masks
 from keras_robust_prune.network.reading import build, read, read_masks
 from keras_robust_prune.network.sites import Site, Sites, find_sites
 from keras_robust_prune.network.tracing import CONSUMES
@@ -159,9 +160,10 @@ def wrap_graph(graph: Graph, sites: Sites) -> Any:
             layer, kind="Masked", config={"name": layer.name}, weights=weights, origin=origin
         )
 
+    full = spelled_out(without_masks(graph))
     return build(
-        graph.with_layers(
-            masked(graph.layers[name], axis, len(site))
+        full.with_layers(
+            masked(full.layers[entrance(graph, name)], axis, len(site))
             for name, (axis, site, _) in maskable(graph, sites).items()
         )
     )
@@ -182,7 +184,7 @@ def write_weights(model: Any, graph: Graph) -> None:
     Raises:
         ModelError: a layer does not take them.
     """
-    problems = []
+    problems, graph = [], without_masks(graph)
     for made in model.layers:
         layer = graph.layers.get(made.name)
         if layer is not None and layer.weights:
@@ -196,7 +198,7 @@ def set_masks(model: Any, graph: Graph, sites: Sites, plan: Plan) -> None:
     """Give a masked model the masks of a plan."""
     wrapped = masked_layers(model)
     for name, (_, site, unit) in maskable(graph, sites).items():
-        if name not in wrapped:
+        if (name := entrance(graph, name)) not in wrapped:
             continue
         mask = np.ones(len(site), np.float32)
         for index in np.unique(site[site >= 0]):
@@ -218,10 +220,11 @@ def plan_of(model: Any, graph: Graph, sites: Sites) -> Plan:
         seen = np.zeros(site.num_units, bool)
         readable = _readable(site, entries)
         for name in site.consumers:
-            if name in masks and readable:
+            mask = masks.get(entrance(graph, name))
+            if mask is not None and readable:
                 _, owner, unit = entries[name]
                 mine = owner == index
-                np.logical_or.at(seen, unit[mine], masks[name][mine] != 0)
+                np.logical_or.at(seen, unit[mine], mask[mine] != 0)
             else:
                 seen[:] = True
         removals += [Removal(site.name, int(unit)) for unit in np.flatnonzero(~seen)]

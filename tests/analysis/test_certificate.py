@@ -39,7 +39,9 @@ def pruned_pair(graph: Graph, fraction: float = 0.25) -> tuple[Graph, Graph]:
     return full, cut(full, sites, plan)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv_bn", "conv_flatten", "residual", "separable"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "conv_bn", "conv_flatten", "residual", "separable", "convnext", "mixer"]
+)
 def test_a_cut_network_is_laid_over_the_dense_one(name: str):
     dense = read(network(name))
     full, small = pruned_pair(dense)

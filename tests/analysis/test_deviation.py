@@ -16,7 +16,7 @@ from keras_robust_prune.network.sites import find_sites
 
 NETWORKS = ("mlp", "sigmoid_mlp", "one_output", "conv_bn", "conv_flatten", "conv1d", "prelu")
 NETWORKS += ("residual", "concatenate", "depthwise", "separable", "squeeze_excite", "transposed")
-NETWORKS += ("two_inputs", "two_outputs", "nested", "average_max", "operators")
+NETWORKS += ("two_inputs", "two_outputs", "nested", "average_max", "operators", "convnext", "mixer")
 
 
 def changed_logits(

@@ -27,6 +27,7 @@ SMALL = [
     ("tf_keras", "RegNetY002", {}),
     ("keras", "ResNet50", {}),
     ("tf_keras", "ResNet50V2", {}),
+    ("keras", "ConvNeXtTiny", {}),
 ]
 
 

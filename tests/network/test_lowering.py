@@ -16,6 +16,7 @@ from keras_robust_prune.network.reading import read
 from keras_robust_prune.network.rules import Rule, register_rule
 
 WITHOUT_BOUNDS = {"attention", "constants_as_layers", "embedding", "recurrent", "normalized"}
+WITHOUT_BOUNDS |= {"transformer", "post_norm"}
 
 
 def agree(model: Any, inputs: Any, tolerance: float = 1e-5) -> None:
@@ -76,6 +77,8 @@ def spatial(kind: str, shape: tuple[int, ...], **config: Any) -> Any:
         spatial("Dense", (5, 4), units=3),
         spatial("BatchNormalization", (5, 4), epsilon=0.1, scale=False),
         spatial("BatchNormalization", (5, 4), axis=1),
+        spatial("LayerNormalization", (5, 4), epsilon=0.1),
+        spatial("LayerNormalization", (4,), scale=False),
         spatial("Rescaling", (4,), scale=0.5, offset=-1.0),
         spatial("Softmax", (4, 3), axis=1),
         spatial("ReLU", (6,), max_value=1.0, negative_slope=0.1),

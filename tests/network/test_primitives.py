@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keras_robust_prune.intervals import Interval
 from keras_robust_prune.network import activations
-from keras_robust_prune.network.combining import Largest, Product, Softmax, Sum
+from keras_robust_prune.network.combining import Largest, Product, RootMeanSquare, Softmax, Sum
 from keras_robust_prune.network.elementwise import Elementwise
 from keras_robust_prune.network.primitives import Linear, MatMul, Reindex, Rounding, Scale
 from keras_robust_prune.network.windows import (
@@ -152,6 +152,7 @@ def drawn(box: Interval, count: int = 400) -> np.ndarray:
     [
         (MaxPool(Window.of((4, 4), (3, 3), (2, 2), "same")), 1),
         (Softmax(2), 1),
+        (RootMeanSquare(0.01), 1),
         (Product(((4, 4, 2), (4, 4, 2)), (4, 4, 2)), 2),
         (Sum((1, -1), ((4, 4, 2), (4, 4, 2)), (4, 4, 2)), 2),
         (Largest(), 3),
@@ -177,6 +178,16 @@ def test_joining_primitives_hold_values_lines_and_deviations(primitive, count: i
             *(x + drawn(move) for x, move in zip(points, moves, strict=True))
         )
         assert primitive.deviation(moves, boxes, ROUNDING).contains(shifted - values, 1e-12)
+
+
+def test_the_interval_of_a_normalised_number_is_attained():
+    """Between -1 and 2, beside a number between 1 and 2: most is 2 / sqrt((4 + 1) / 2), least with 1 / 2."""
+    box = Interval(np.array([[-1.0, 1.0]]), np.array([[2.0, 2.0]]))
+    found = RootMeanSquare(0.0).interval([box], ROUNDING)
+    np.testing.assert_allclose(found.upper[0], [2 / np.sqrt(5 / 2), 2 / np.sqrt(4 / 2)])
+    np.testing.assert_allclose(found.lower[0], [-1 / np.sqrt(2 / 2), 1 / np.sqrt(5 / 2)])
+    still = RootMeanSquare(0.0).deviation([Interval([[0.0, 0.0]], [[0.0, 0.0]])], [box], ROUNDING)
+    np.testing.assert_allclose(still.magnitude, 0, atol=1e-12)
 
 
 def test_product_with_a_gate_sums_over_what_was_broadcast():

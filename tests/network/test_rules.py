@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hand_made import behind, call, dense, graph_of, source, told
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
+from keras_robust_prune.network.graph import MASK, Graph, Layer, Node, Ref
 from keras_robust_prune.network.rules import Barrier, Rule, register_rule, rule_for
 from keras_robust_prune.network.rules.base import KERAS_RULES
 from keras_robust_prune.network.sites import trace
@@ -139,10 +139,16 @@ def test_batch_normalization_carries_all_its_weights() -> None:
     assert all(use == ("carries", [0, 1, 2]) for use in uses.values())
 
 
-@pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization", "UnitNormalization"])
-def test_normalisation_over_the_units_keeps_them(kind: str) -> None:
-    assert behind(kind, (4, 3), (4, 3), {"axis": -1})[1] == [1100, 1101, 1102]
-    assert behind(kind, (4, 3), (4, 3), {"axis": 1})[1] == [0, 1, 2]
+@pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
+def test_normalisation_over_the_units_reads_them_through_a_mask(kind: str) -> None:
+    weights = {"scale": (5,)}  # of five units two are gone already
+    _, units, uses = behind(kind, (4, 3), (4, 3), {"axis": -1}, weights)
+    assert units == [0, 1, 2]
+    assert uses[MASK, 0] == ("consumes", [0, 1, 2])
+    assert uses["scale", 0] == ("normalises", [0, 1, 2])
+    uses = behind(kind, (4, 3), (4, 3), {"axis": [1, 2]}, {"scale": (4, 3)})[2]
+    assert uses["scale", 1] == ("normalises", [0, 1, 2])
+    assert behind(kind, (4, 3), (4, 3), {"axis": 1}, {"scale": (4,)}) == (1, [0, 1, 2], {})
 
 
 def test_group_normalization_ties_its_groups() -> None:

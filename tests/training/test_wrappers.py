@@ -7,8 +7,20 @@ import pytest
 from networks import network, outputs_of, random_inputs
 
 from keras_robust_prune.network import kerases
+from keras_robust_prune.network.reading import read
+from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune.surgery.cutting import mask
+from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.training.callbacks import RobustPruning
-from keras_robust_prune.training.wrappers import load, masked_layers, strip, wrap
+from keras_robust_prune.training.wrappers import (
+    load,
+    masked_layers,
+    plan_of,
+    set_masks,
+    strip,
+    wrap,
+    write_weights,
+)
 
 BOTH = pytest.mark.parametrize("keras", kerases.NAMES)
 
@@ -121,3 +133,25 @@ def test_a_tfmot_schedule_drives_the_callback():
 def test_wrong_arguments_are_refused(arguments, fix):
     with pytest.raises(ValueError, match=fix):
         RobustPruning(**{"method": "norm", **arguments})
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["convnext", "mixer"])
+def test_normalised_units_are_masked_and_stripped_also_where_some_are_gone(name, keras):
+    model = network(name, keras)
+    inputs = random_inputs(model)
+    for _ in range(2):
+        masked = wrap(model)
+        same(masked, model, inputs, 1e-6)
+        graph = read(masked)
+        sites = find_sites(graph)
+        plan = Plan(tuple(Removal(site.name, 1) for site in sites.sites), dict(sites.widths))
+        write_weights(masked, mask(graph, sites, plan))
+        set_masks(masked, graph, sites, plan)
+        assert {(r.site, r.drop) for r in plan_of(masked, graph, sites).removals} == {
+            (r.site, r.drop) for r in plan.removals
+        }
+        model = strip(masked)
+        same(model, masked, inputs, 1e-5)
+    small = read(model)
+    assert small.num_params < graph.num_params

@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.network import activations
-from keras_robust_prune.network.combining import Concatenation, Largest, Product, Softmax, Sum
+from keras_robust_prune.network.combining import (
+    Concatenation,
+    Largest,
+    Product,
+    RootMeanSquare,
+    Softmax,
+    Sum,
+)
 from keras_robust_prune.network.elementwise import Elementwise
+from keras_robust_prune.network.graph import MASK
 from keras_robust_prune.network.lowering.base import Call, Lowering
+from keras_robust_prune.network.padding import normalised_axes, num_zeros
 from keras_robust_prune.network.primitives import MatMul, Reindex, Scale
 
 
@@ -82,6 +91,24 @@ def normalization(call: Call) -> int:
     if call.config.get("invert"):
         return affine(call, x, deviation, mean)
     return affine(call, x, 1 / deviation, -mean / deviation)
+
+
+def over_units(call: Call) -> int:
+    """LayerNormalization and RMSNormalization of the last axis, with masked units and zeros behind its input."""
+    (x,) = call.inputs
+    shape, weights = call.shape(x), call.layer.weights
+    axes = normalised_axes(call.layer, len(shape))
+    if axes != (len(shape) - 1,) or call.config.get("rms_scaling"):
+        raise call.refuse("has no bounds: only plain normalisation of the last axis has.")
+    zeros, length = num_zeros(call.graph, call.node), shape[-1]
+    seen = np.eye(length, length + zeros) * weights.get(MASK, np.ones(length))[:, None]
+    if call.layer.kind == "LayerNormalization":
+        seen = seen - seen.sum(1, keepdims=True) / (length + zeros)
+    place = call.emit(MatMul(shape, call.array(seen), None), x)
+    place = call.emit(RootMeanSquare(float(call.config["epsilon"])), place)
+    place = move(call, place, lambda places: places[..., :length]) if zeros else place
+    gain = weights.get("gamma", weights.get("scale", np.ones(length)))
+    return affine(call, place, gain[:length], weights.get("beta", np.zeros(length))[:length])
 
 
 def rescaling(call: Call) -> int:
@@ -248,7 +275,10 @@ LAYERS: dict[str, Lowering] = {
     "Dense": dense,
     "EinsumDense": dense,
     "BatchNormalization": batch_normalization,
+    "LayerNormalization": over_units,
+    "LayerScale": lambda call: affine(call, call.inputs[0], call.weight("gamma")),
     "Normalization": normalization,
+    "RMSNormalization": over_units,
     "Rescaling": rescaling,
     "Activation": activation,
     "Softmax": softmax_layer,

@@ -1,4 +1,4 @@
-"""Normalisation: per-channel layers carry units; those that mix units let none pass, or whole groups."""
+"""Normalisation: per channel, over groups of units, which go whole, or over all, where one that goes is a zero."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node
+from keras_robust_prune.network.graph import MASK, Graph, Layer, Node
+from keras_robust_prune.network.padding import PADDED_RANKS, normalised_axes
 from keras_robust_prune.network.rules.base import Barrier, Lengths, Rule
-from keras_robust_prune.network.tracing import CARRIES, Labels, Tracing
-
-
-def normalised_axes(layer: Layer, rank: int) -> tuple[int, ...]:
-    """The `axis` of a configuration as indices >= 0 without the batch axis.
-
-    Args:
-        layer: whose configuration is read.
-        rank: number of axes of its input, without the batch axis.
-    """
-    axis = layer.config.get("axis", -1)
-    axes = axis if isinstance(axis, (list, tuple)) else [axis]
-    return tuple(rank + a if a < 0 else a - 1 for a in axes)
+from keras_robust_prune.network.tracing import CARRIES, CONSUMES, NORMALISES, Labels, Tracing
 
 
 def carry_all(layer: Layer, labels: Labels, tracing: Tracing) -> None:
@@ -46,16 +35,42 @@ class PerChannel(Rule):
 
 
 class LayerNormalization(Rule):
-    """Its statistics run over all units, so a removed one would change the others."""
+    """Its statistics run over all units: one that goes stays in them as a zero.
+
+    So it reads the units like a layer that mixes them, through a mask, while each has an output of its own; its
+    weights keep an entry for every zero.
+    """
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer, (labels,) = graph.layer_of(node), inputs
-        axes = normalised_axes(layer, len(graph.shape(node.inputs[0])))
-        if labels.axis in axes:
-            raise Barrier("mixes_units", "normalises over all units together")
+        rank = len(graph.shape(node.inputs[0]))
+        axes = normalised_axes(layer, rank)
+        if labels.axis not in axes:
+            return (labels,)
+        ranks = {len(graph.shape(call.inputs[0])) for call in graph.calls[layer.name]}
+        if labels.axis != rank - 1 or rank > PADDED_RANKS[-1] or len(ranks) > 1:
+            raise Barrier("mixes_units", "normalises over all units in a way that cannot be padded")
+        if any(_marks_steps(other) for other in graph.layers.values()):
+            raise Barrier("mask", "normalises over all units, and padding would lose a mask")
+        weights = [name for name in layer.weights if name != MASK]
+        if not weights and layer.kind != "UnitNormalization":
+            reason = "normalises over all units, and no weights of its tell how many there were"
+            raise Barrier("no_weights", reason)
+        place = axes.index(labels.axis)
+        for name in weights:
+            shape = layer.weights[name].shape
+            if len(shape) != len(axes) or shape[place] < len(labels.ids):
+                raise Barrier("unknown_weights", "has weights that are not one number per unit")
+            tracing.use(layer.name, name, place, NORMALISES, labels.ids)
+        tracing.use(layer.name, MASK, 0, CONSUMES, labels.ids)
         return (labels,)
+
+
+def _marks_steps(layer: Layer) -> bool:
+    """Whether a layer sends a mask of time steps along with its output."""
+    return layer.kind == "Masking" or bool(layer.config.get("mask_zero"))
 
 
 class GroupNormalization(Rule):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.network.graph import Graph, Layer, Node
+from keras_robust_prune.network.padding import NORMALISING
 from keras_robust_prune.network.rules.base import (
     Barrier,
     Lengths,
@@ -131,6 +132,8 @@ class TimeDistributed(Rule):
         inner, call = self.inner(graph, node)
         if inner.layer_of(call).kind in ("Reshape", "TimeDistributed"):
             raise Barrier("no_rule", "applies a layer that changes shapes at every step")
+        if inner.layer_of(call).kind in NORMALISING:
+            raise Barrier("mixes_units", "normalises at every step: its layer needs no wrapper")
         shifted = [Labels(labels.axis - 1, labels.ids) for labels in inputs]
         found = rule_for(inner.layer_of(call)).trace(inner, call, shifted, tracing)
         return [Labels(labels.axis + 1, labels.ids) for labels in found]
