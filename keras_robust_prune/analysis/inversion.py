@@ -28,7 +28,7 @@ _BLUR = 0.3  # share of the blurred picture in every step
 _PULL = 0.005  # towards the neutral value, per step
 _MATCH_STEPS = 60
 _MATCH_RATE = 0.05
-_STATISTICS = 10.0  # weight of the statistics, beside the classes' 1
+_STATISTICS = 100.0  # weight of the statistics, beside the classes' 1
 _VARIATION = 3.0  # weight of the total variation
 
 

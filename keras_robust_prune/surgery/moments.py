@@ -8,7 +8,8 @@ others, the target is what the sum needs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from keras_robust_prune.analysis.tapping import Taps
 from keras_robust_prune.network.graph import Graph, Ref
 from keras_robust_prune.surgery.readers import branch_of, matrix, rows_of
 
-_ROWS = 50_000  # positions that are measured, over one half of the inputs
+_ROWS = 10_000  # positions that are measured, over one half of the inputs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,11 +58,11 @@ def measure(
         inputs: one array per network input.
         seed: of the positions drawn where there are more than enough.
     """
+    tapped = _Tapped(dense, pruned, name)
     rng = np.random.default_rng([seed, 2])
     if len(inputs[0]) < 2:
-        return _measured(dense, pruned, name, inputs, rng)
-    one, other = (_measured(dense, pruned, name, [x[k::2] for x in inputs], rng) for k in (0, 1))
-    return joined(one, other)
+        return tapped.moments(inputs, rng)
+    return joined(*(tapped.moments([x[k::2] for x in inputs], rng) for k in (0, 1)))
 
 
 def joined(one: Moments, other: Moments) -> Moments:
@@ -76,47 +77,60 @@ def _energy(squares: float, cross: np.ndarray) -> float:
     return max(squares - float(cross[-1] @ cross[-1]), 1e-12)
 
 
-def _measured(
-    dense: Graph, pruned: Graph, name: str, inputs: Sequence[np.ndarray], rng: np.random.Generator
-) -> Moments:
-    calls = dense.calls[name]
-    layer = pruned.layers[name]
-    branch = branch_of(pruned, name)
-    sources, targets = [node.inputs[0] for node in calls], [node.ref for node in calls]
-    others = branch.others if branch else ()
-    here, there = Taps(pruned, [*sources, *others]), Taps(dense, [*targets, *others])
-    count = len(inputs[0])
-    batch = min(here.batch_size(), there.batch_size())
-    num_rows, num_targets = matrix(pruned, name).shape
-    gram, cross = np.zeros((num_rows, num_rows)), np.zeros((num_rows, num_targets))
-    total, squares = 0, 0.0
-    for k in range(0, count, batch):
-        part = [x[k : k + batch] for x in inputs]
-        now, then = here.batch(part), there.batch(part)
-        missing = [
-            np.asarray(a) - np.asarray(b)
-            for a, b in zip(then[len(calls) :], now[len(calls) :], strict=True)
-        ]
-        for index in range(len(calls)):
-            target = np.asarray(then[index])
-            if branch:
-                target = target + sum(missing) / branch.scale
-            target = target.reshape(-1, target.shape[-1])
-            source = np.asarray(rows_of(layer, now[index]))
-            rows, target = _drawn(source, target, len(part[0]), count, rng)
-            rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], 1)
-            gram += rows.T @ rows
-            cross += rows.T @ target
-            squares += float(np.square(target, dtype="float64").sum())
-            total += len(rows)
-    gram, cross, squares = gram / total, cross / total, squares / total
-    return Moments(gram, cross, squares, _energy(squares, cross))
+class _Tapped:
+    """Rows and targets of one reader."""
+
+    def __init__(self, dense: Graph, pruned: Graph, name: str) -> None:
+        calls = dense.calls[name]
+        self.layer = pruned.layers[name]
+        self.branch = branch_of(pruned, name)
+        self.shape = matrix(pruned, name).shape
+        sources, targets = [node.inputs[0] for node in calls], [node.ref for node in calls]
+        others = self.branch.others if self.branch else ()
+        self.count, total = len(calls), len(calls) + len(others)
+        here, there = [*sources, *others], [*targets, *others]
+        if dense is pruned:
+            self.taps, self.where = [Taps(dense, [*here, *there])], [(0, 0), (0, total)]
+        else:
+            self.taps, self.where = [Taps(pruned, here), Taps(dense, there)], [(0, 0), (1, 0)]
+        self.total = total
+
+    def batches(self, inputs: Sequence[np.ndarray]) -> Iterator[tuple[list[Any], list[Any]]]:
+        """What the pruned network computes and what the dense one does, batch by batch."""
+        size = min(taps.batch_size() for taps in self.taps)
+        for k in range(0, len(inputs[0]), size):
+            found = [taps.batch([x[k : k + size] for x in inputs]) for taps in self.taps]
+            now, then = (found[which][first : first + self.total] for which, first in self.where)
+            yield now, then
+
+    def moments(self, inputs: Sequence[np.ndarray], rng: np.random.Generator) -> Moments:
+        num_rows, num_targets = self.shape
+        gram, cross = np.zeros((num_rows, num_rows)), np.zeros((num_rows, num_targets))
+        total, squares = 0, 0.0
+        for now, then in self.batches(inputs):
+            pairs = zip(then[self.count :], now[self.count :], strict=True)
+            missing = [np.asarray(a) - np.asarray(b) for a, b in pairs]
+            for source, target in zip(now[: self.count], then[: self.count], strict=True):
+                target = np.asarray(target)
+                if self.branch:
+                    target = target + sum(missing) / self.branch.scale
+                share = len(target) / len(inputs[0])
+                target = target.reshape(-1, target.shape[-1])
+                rows = np.asarray(rows_of(self.layer, source))
+                rows, target = _drawn(rows, target, share, rng)
+                rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], 1)
+                gram += rows.T @ rows
+                cross += rows.T @ target
+                squares += float(np.square(target, dtype="float64").sum())
+                total += len(rows)
+        gram, cross, squares = gram / total, cross / total, squares / total
+        return Moments(gram, cross, squares, _energy(squares, cross))
 
 
 def _drawn(
-    rows: np.ndarray, targets: np.ndarray, inputs: int, of: int, rng: np.random.Generator
+    rows: np.ndarray, targets: np.ndarray, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    most = max(1, _ROWS * inputs // of)
+    most = max(1, round(_ROWS * share))
     if len(rows) <= most:
         return rows, targets
     chosen = rng.choice(len(rows), most, replace=False)
