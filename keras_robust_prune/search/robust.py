@@ -27,7 +27,7 @@ from keras_robust_prune.search.budgets import removed_per_site
 from keras_robust_prune.search.problem import Problem, PruningState
 from keras_robust_prune.surgery import compensation, readers
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.distillation import imitate
+from keras_robust_prune.surgery.distillation import hold_back, imitate
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.moments import Moments, estimate, measure
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -76,6 +76,7 @@ class Robust:
                     problem.graph,
                     small,
                     work.inputs,
+                    work.held,
                     work.spaces,
                     seed=problem.seed,
                     num_steps=self.num_steps,
@@ -103,6 +104,7 @@ class _Work:
         self.spaces = input_spaces(problem.graph, problem.input_range)
         self.readers = readers.readers(self.dense, problem.sites.sites)
         self.inputs: list[np.ndarray] = []
+        self.held: list[np.ndarray] = []
         self.estimates: dict[str, Moments] = {}
         if isinstance(problem.calibration, str):
             tensors = propagate(self.dense, self.spaces)
@@ -112,7 +114,7 @@ class _Work:
                     self.estimates[name] = known
             self.readers = tuple(self.estimates)
         else:
-            self.inputs = _inputs(problem, method)
+            self.inputs, self.held = hold_back(_inputs(problem, method), problem.seed)
         self.sites = {
             name: [site for site in problem.sites.sites if name in site.consumers]
             for name in self.readers

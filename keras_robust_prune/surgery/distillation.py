@@ -26,8 +26,9 @@ from keras_robust_prune.network.reading import read
 _BATCH = 64
 _WORK = 4e12  # multiplications that training may take
 _FEWEST, _MOST = 200, 3000
-_RATE = 2e-3
+_RATE = 1e-3
 _REACH = 7.0  # by how many logits the radius moves a margin, to first order
+_SHIFT = 10  # inputs are shifted by at most one part in so many
 _HELD = 8  # one of so many inputs is held back
 
 
@@ -56,6 +57,7 @@ def imitate(
     dense: Graph,
     pruned: Graph,
     inputs: Sequence[np.ndarray],
+    held: Sequence[np.ndarray],
     spaces: Sequence[InputSpace],
     seed: int = 0,
     num_steps: int | None = None,
@@ -69,6 +71,8 @@ def imitate(
         dense: the network to imitate.
         pruned: a smaller network with the same inputs and outputs, physically cut.
         inputs: one array per network input, unlabelled.
+        held: the same, of inputs that neither training nor any repair before it has seen: they
+            decide whether the result is kept.
         spaces: their ranges.
         seed: of batches and noise.
         num_steps: how many; None lets the network's size decide, 200 to 3,000.
@@ -81,17 +85,27 @@ def imitate(
     """
     course = _Course(dense, pruned, inputs, spaces, perturb)
     course.num_steps = num_steps or course.num_steps
-    order = np.random.default_rng([seed, 3]).permutation(len(inputs[0]))
-    held, used = np.split(order, [max(1, len(order) // _HELD)])
-    used = used if len(used) else held
-    before = course.error([x[held] for x in inputs])
-    steps = course.train([x[used] for x in inputs], seed, seconds, verbose)
-    after = course.error([x[held] for x in inputs])
+    before = course.error(held)
+    steps = course.train(inputs, seed, seconds, verbose)
+    after = course.error(held)
     kept = bool(math.isfinite(after) and after < before)
     if verbose:
         print(f"imitation error {before:.4f} -> {after:.4f}{'' if kept else ', not kept'}")
     graph = course.trained() if kept else pruned
     return Imitation(graph, kept, before, after, course.radius, steps)
+
+
+def hold_back(
+    inputs: Sequence[np.ndarray], seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Inputs to repair and train on, and an eighth of them that only judges.
+
+    A single input has to do both.
+    """
+    order = np.random.default_rng([seed, 3]).permutation(len(inputs[0]))
+    held, used = np.split(order, [max(1, len(order) // _HELD)])
+    used = used if len(used) else held
+    return [x[used] for x in inputs], [x[held] for x in inputs]
 
 
 class _Course:
@@ -197,9 +211,10 @@ class _Course:
         began = time.monotonic()
         shown = began
         for number in range(self.num_steps):
-            rows = rng.integers(0, len(inputs[0]), _BATCH)
+            rows = rng.integers(0, len(inputs[0]), (2, _BATCH))
             key = tf.constant([seed, number], tf.int32)
-            batch = [tf.constant(x[rows]) for x in inputs]
+            pairs = zip(inputs, self.spaces, strict=True)
+            batch = [tf.constant(varied(x, rows, space, rng)) for x, space in pairs]
             loss = self.step(tf.constant(float(number)), key, *batch)
             now = time.monotonic()
             if verbose and now - shown > 5:
@@ -231,6 +246,32 @@ class _Course:
                 if name in found.layers
             }
         )
+
+
+def varied(
+    x: np.ndarray, rows: np.ndarray, space: InputSpace, rng: np.random.Generator
+) -> np.ndarray:
+    """A batch of mixtures of two inputs, together shifted a little along every spatial axis.
+
+    A few hundred inputs would be learnt by heart; their mixtures are many more.
+
+    Args:
+        x: the inputs, `(count, *shape)`.
+        rows: which are mixed, `(2, batch)`; of each mixture the first makes up at least half.
+        space: what an input may be; tokens stay as they are.
+        rng: of shares and shifts.
+    """
+    one, other = x[rows[0]], x[rows[1]]
+    if space.num_tokens:
+        return one
+    share = rng.uniform(0.5, 1.0, (len(one),) + (1,) * (one.ndim - 1)).astype(one.dtype)
+    mixed = share * one + (1 - share) * other
+    for axis in range(1, one.ndim - 1):
+        length = one.shape[axis]
+        most = length // _SHIFT
+        places = np.clip(np.arange(length) + rng.integers(-most, most + 1), 0, length - 1)
+        mixed = mixed.take(places, axis)
+    return mixed
 
 
 def _value(variable: Any) -> Any:

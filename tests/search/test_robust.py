@@ -17,7 +17,7 @@ from keras_robust_prune.search.methods import method_for
 from keras_robust_prune.search.problem import Problem
 from keras_robust_prune.search.robust import Robust
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.distillation import imitate
+from keras_robust_prune.surgery.distillation import hold_back, imitate
 
 QUICK = Robust(num_inputs=16, num_steps=3)
 RECONSTRUCT = Robust(repair="reconstruct", num_inputs=32)
@@ -134,7 +134,7 @@ def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
     graph = read(network("mlp"))
     inputs = drawn(graph, 80)
     spaces = input_spaces(graph, (-1.0, 1.0))
-    same = imitate(graph, graph, inputs, spaces, num_steps=5)
+    same = imitate(graph, graph, inputs, inputs, spaces, num_steps=5)
     assert not same.kept
     assert same.error_before == pytest.approx(0.0, abs=1e-6)
     rng = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
             for weight, value in layer.weights.items()
         }
     )
-    better = imitate(graph, shaken, inputs, spaces, num_steps=100)
+    better = imitate(graph, shaken, *hold_back(inputs), spaces, num_steps=100)
     assert better.kept
     assert better.error_after < better.error_before
 
