@@ -20,7 +20,6 @@ import numpy as np
 from keras_robust_prune.analysis.gaussian import propagate
 from keras_robust_prune.analysis.priors import input_spaces
 from keras_robust_prune.analysis.synthesis import make_inputs
-from keras_robust_prune.analysis.tapping import Taps, logit_refs
 from keras_robust_prune.network.graph import Graph, split_activations
 from keras_robust_prune.network.sites import Site
 from keras_robust_prune.search.allocation import Remaining, allocate
@@ -32,9 +31,6 @@ from keras_robust_prune.surgery.distillation import hold_back, imitate
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.moments import Moments, estimate, measure
 from keras_robust_prune.surgery.plan import Plan, Removal
-
-# How strongly budgets prefer to take the same share everywhere: what is tried.
-_EVENNESS = (0.0, 20.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,37 +121,13 @@ class _Work:
         }
 
     def budget(self, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
-        """How many units of every Site are gone after each step.
-
-        Budgets of parameters or multiplications are tried as costs alone would have them and more
-        evenly spread; what does less harm after repair is taken.
-        """
+        """How many units of every Site are gone after each step."""
         problem = self.problem
         sites = problem.sites.sites
         if problem.measure == "units":
             return removed_per_site(sites, fractions, problem.round_to)
         remaining = Remaining(problem.graph, sites, problem.measure)
-        curves, found = self.curves(), []
-        for evenness in _EVENNESS if self.held else _EVENNESS[:1]:
-            costs = {name: curve + evenness * _even(len(curve)) for name, curve in curves.items()}
-            widths = problem.sites.widths
-            budget = allocate(costs, widths, remaining, fractions, problem.round_to)
-            found += [budget] if budget not in found else []
-        return min(found, key=self.harm) if len(found) > 1 else found[0]
-
-    def harm(self, budget: Sequence[Mapping[str, int]]) -> float:
-        """Squared logit error after choice and repair, on inputs held back, over the variance."""
-        plan = Plan.empty(self.problem.sites)
-        graph, _, _ = self.remove(self.problem.graph, plan, budget[-1])
-        found, wanted = (
-            Taps(graph, logit_refs(graph)).run(self.held)
-            for graph in (split_activations(graph), self.dense)
-        )
-        errors = [
-            float(np.square(a - b).mean() / (b - b.mean(0)).var())
-            for a, b in zip(found, wanted, strict=True)
-        ]
-        return sum(errors) if np.isfinite(errors).all() else np.inf
+        return allocate(self.curves(), problem.sites.widths, remaining, fractions, problem.round_to)
 
     def curves(self) -> Mapping[str, np.ndarray]:
         """Per Site what every further removal costs, on the dense network.
@@ -281,11 +253,6 @@ class _Work:
         ridge = compensation.best_ridge(moments, before, kept, constant)
         values = compensation.solve(moments, before, kept, constant, ridge)
         return readers.with_matrix(graph, name, values), moments.error(values)
-
-
-def _even(count: int) -> np.ndarray:
-    """What each further unit costs if only the share that is kept counts: `-log`'s increments."""
-    return np.diff(-np.log1p(-np.arange(count + 1) / (count + 1)))
 
 
 def _inputs(problem: Problem, method: Robust) -> list[np.ndarray]:
