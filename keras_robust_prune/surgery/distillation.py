@@ -28,7 +28,6 @@ _WORK = 4e12  # multiplications that training may take
 _FEWEST, _MOST = 200, 3000
 _RATE = 1e-3
 _REACH = 7.0  # by how many logits the radius moves a margin, to first order
-_SHIFT = 10  # inputs are shifted by at most one part in so many
 _HELD = 8  # one of so many inputs is held back
 
 
@@ -214,7 +213,7 @@ class _Course:
             rows = rng.integers(0, len(inputs[0]), (2, _BATCH))
             key = tf.constant([seed, number], tf.int32)
             pairs = zip(inputs, self.spaces, strict=True)
-            batch = [tf.constant(varied(x, rows, space, rng)) for x, space in pairs]
+            batch = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
             loss = self.step(tf.constant(float(number)), key, *batch)
             now = time.monotonic()
             if verbose and now - shown > 5:
@@ -248,30 +247,22 @@ class _Course:
         )
 
 
-def varied(
+def mixed(
     x: np.ndarray, rows: np.ndarray, space: InputSpace, rng: np.random.Generator
 ) -> np.ndarray:
-    """A batch of mixtures of two inputs, together shifted a little along every spatial axis.
-
-    A few hundred inputs would be learnt by heart; their mixtures are many more.
+    """A batch of mixtures of two inputs: a few hundred would be learnt by heart, mixtures are many more.
 
     Args:
         x: the inputs, `(count, *shape)`.
         rows: which are mixed, `(2, batch)`; of each mixture the first makes up at least half.
         space: what an input may be; tokens stay as they are.
-        rng: of shares and shifts.
+        rng: of the shares.
     """
     one, other = x[rows[0]], x[rows[1]]
     if space.num_tokens:
         return one
     share = rng.uniform(0.5, 1.0, (len(one),) + (1,) * (one.ndim - 1)).astype(one.dtype)
-    mixed = share * one + (1 - share) * other
-    for axis in range(1, one.ndim - 1):
-        length = one.shape[axis]
-        most = length // _SHIFT
-        places = np.clip(np.arange(length) + rng.integers(-most, most + 1), 0, length - 1)
-        mixed = mixed.take(places, axis)
-    return mixed
+    return share * one + (1 - share) * other
 
 
 def _value(variable: Any) -> Any:
