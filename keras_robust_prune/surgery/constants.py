@@ -17,9 +17,11 @@ import numpy as np
 
 from keras_robust_prune.analysis.bounds import Bounds, interval_bounds
 from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, split_activations
+from keras_robust_prune.network.lowering.base import LoweringError
 from keras_robust_prune.network.program import Program
 from keras_robust_prune.network.rules.base import channel_axis
 from keras_robust_prune.network.sites import Site, Sites, find_sites
+from keras_robust_prune.network.tracing import PRODUCES
 from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.surgery.plan import Plan, Removal
 
@@ -145,6 +147,41 @@ def fold_constants(
     changed, border = _with_biases(graph, sites, plan, bounds)
     folded = mask(graph.with_layers(changed), sites, plan)
     return Folding(folded, find_sites(folded), plan, border, left)
+
+
+def without_dead_units(graph: Graph, sites: Sites, input_range: Any = (0.0, 1.0)) -> Graph:
+    """The same function, in which units without incoming weights are biases of what reads them.
+
+    Such units are what magnitude masks leave behind. Nothing reads them afterwards, so every method
+    removes them first and without a trace. The network stays as it is where folding is not exact,
+    where bounds are not known or ranges differ between inputs.
+
+    Args:
+        graph: the network.
+        sites: its Sites.
+        input_range: the valid inputs.
+    """
+    if isinstance(input_range, Mapping) or not any(_dead(graph, site) for site in sites.sites):
+        return graph
+    try:
+        return fold_constants(graph, sites, input_range).graph
+    except LoweringError:
+        return graph
+
+
+def _dead(graph: Graph, site: Site) -> bool:
+    """Whether all kernels that make some unit of a Site are zero."""
+    live = np.zeros(site.num_units, bool)
+    kernels = 0
+    for slot in site.having(PRODUCES):
+        value = graph.layers[slot.layer].weights.get(slot.weight)
+        if value is None or value.ndim < 2:
+            continue
+        rows = np.moveaxis(value, slot.axis, 0).reshape(value.shape[slot.axis], -1)
+        sizes = np.abs(rows).sum(axis=1)
+        live |= sizes[slot.positions].sum(axis=1) > 0
+        kernels += 1
+    return bool(kernels) and not live.all()
 
 
 def _readings(

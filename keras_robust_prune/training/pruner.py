@@ -21,6 +21,7 @@ from keras_robust_prune.network.reading import build, read
 from keras_robust_prune.network.sites import find_sites
 from keras_robust_prune.search.methods import method_for
 from keras_robust_prune.search.problem import Method, Problem, PruningState
+from keras_robust_prune.surgery.constants import without_dead_units
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.training.checkpoint import load_state, save_state
@@ -73,7 +74,9 @@ class Pruner:
         round_to: int = 1,
         seed: int = 0,
     ) -> None:
-        self.dense = read(strip(model if not isinstance(model, (str, Path)) else load(model)))
+        given = read(strip(model if not isinstance(model, (str, Path)) else load(model)))
+        keep = tuple(keep)
+        self.dense = without_dead_units(given, find_sites(given, keep), input_range)
         self.sites = find_sites(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.sites))
         self.stopped = ""

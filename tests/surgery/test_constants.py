@@ -14,7 +14,8 @@ from keras_robust_prune.network.reading import build, read
 from keras_robust_prune.network.sites import find_sites
 from keras_robust_prune.surgery.constants import constant_units, fold_constants
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.training.pruning import prune
 
 DEAD = [1, 4, 5]
 
@@ -137,3 +138,14 @@ def test_a_network_without_constants_is_left_alone() -> None:
     folding = fold_constants(graph, sites, (-1.0, 1.0))
     assert folding.plan == Plan.empty(sites)
     assert str(folding) == "0 constant units folded into biases of 0 layers"
+
+
+@pytest.mark.parametrize("keras", kerases.NAMES)
+def test_pruning_takes_zeroed_filters_first_and_without_a_trace(keras: str) -> None:
+    graph = convolutional(keras, "valid")
+    sites = find_sites(graph)
+    plain = cut(graph, sites, Plan(tuple(Removal("first", k) for k in DEAD), dict(sites.widths)))
+    result = prune(build(graph), 0.5, method="norm", keep=["second"], verbose=0)
+    assert set(result.plan.kept("first")) == set(range(6)) - set(DEAD)
+    np.testing.assert_allclose(outputs(read(result.model)), outputs(graph), atol=1e-6)
+    assert np.abs(outputs(plain) - outputs(graph)).max() > 1e-3
