@@ -194,7 +194,7 @@ def test_a_second_fit_goes_on_to_a_higher_target():
         ({"target": float("nan")}, "fraction"),
         ({"method": "magic"}, "robust"),
         ({"measure": "bytes"}, "macs"),
-        ({"keep": ["dens"]}, "did you mean"),
+        ({"keep": ["dense_x"]}, "did you mean"),
         ({"round_to": 0}, "at least 1"),
         ({"step": 0.0}, "more than 0"),
         ({"calibration": "data"}, "weights"),
