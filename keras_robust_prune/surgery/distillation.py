@@ -26,7 +26,7 @@ from keras_robust_prune.network.reading import read
 _BATCH = 64
 _WORK = 4e12  # multiplications that training may take
 _FEWEST, _MOST = 200, 3000
-_RATE = 1e-3
+_RATE = 2e-3
 _REACH = 7.0  # by how many logits the radius moves a margin, to first order
 _HELD = 8  # one of so many inputs is held back
 
