@@ -222,19 +222,18 @@ class _Work:
         if not known:
             norms = _norm_products(split, site)[kept]
             return [(int(kept[k]), float(norms[k])) for k in np.argsort(norms)[:count]]
-        ridges = dict.fromkeys(known, compensation.RIDGE)
-        for _ in range(2):
+
+        def eliminated(ridges: Mapping[str, float]) -> list[tuple[int, float]]:
             parts = [compensation.Elimination(moments[n], *known[n], ridges[n]) for n in known]
-            order = compensation.eliminate(parts, kept.tolist(), count)
-            gone = [unit for unit, _ in order[: (len(kept) + 1) // 2]]
-            left = ~np.isin(kept, gone)
-            before = dict(ridges)
-            for name, (matrix, rows, fixed) in known.items():
-                some = np.union1d(rows[left], fixed)
-                ridges[name] = compensation.best_ridge(moments[name], matrix, some)
-            if ridges == before:
-                break
-        return order
+            return compensation.eliminate(parts, kept.tolist(), count)
+
+        first = eliminated(usual := dict.fromkeys(known, compensation.RIDGE))
+        left = ~np.isin(kept, [unit for unit, _ in first[: (len(kept) + 1) // 2]])
+        best = {
+            name: compensation.best_ridge(moments[name], matrix, np.union1d(rows[left], fixed))
+            for name, (matrix, rows, fixed) in known.items()
+        }
+        return first if best == usual else eliminated(best)
 
     def kept_rows(self, layer: Any, plan: Plan) -> np.ndarray:
         """Rows of a reader whose units stay, ascending."""

@@ -62,10 +62,10 @@ def measure(
     rng = np.random.default_rng([seed, 2])
     if len(inputs[0]) < 2:
         return tapped.moments(inputs, rng)
-    return joined(*(tapped.moments([x[k::2] for x in inputs], rng) for k in (0, 1)))
+    return _joined(*(tapped.moments([x[k::2] for x in inputs], rng) for k in (0, 1)))
 
 
-def joined(one: Moments, other: Moments) -> Moments:
+def _joined(one: Moments, other: Moments) -> Moments:
     """The moments of two halves together."""
     gram, cross = (one.gram + other.gram) / 2, (one.cross + other.cross) / 2
     squares = (one.squares + other.squares) / 2

@@ -76,8 +76,9 @@ class Pruner:
     ) -> None:
         given = read(strip(model if not isinstance(model, (str, Path)) else load(model)))
         keep = tuple(keep)
-        self.dense = without_dead_units(given, find_sites(given, keep), input_range)
-        self.sites = find_sites(self.dense, keep)
+        sites = find_sites(given, keep)
+        self.dense = without_dead_units(given, sites, input_range)
+        self.sites = sites if self.dense is given else find_sites(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.sites))
         self.stopped = ""
         self.promise = ""
