@@ -12,7 +12,7 @@ so that a delivered model needs nothing of this package; `recognised` reads the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,12 +161,14 @@ def _shaped(node: Node, shape: Shape) -> Node:
     return dataclasses.replace(node, shapes=(shape,))
 
 
+def _follower(moved: Mapping[Ref, Ref]) -> Callable[[Ref], Ref]:
+    """Where a tensor is now."""
+    return lambda ref: moved.get(ref, ref)
+
+
 def _reading(node: Node, moved: Mapping[Ref, Ref]) -> Node:
     """A call with other tensors in place of some of those that it reads."""
-
-    def follow(ref: Ref) -> Ref:
-        return moved.get(ref, ref)
-
+    follow = _follower(moved)
     args, kwargs = map_refs(follow, (node.args, node.kwargs))
     return dataclasses.replace(
         node, args=args, kwargs=kwargs, inputs=tuple(map(follow, node.inputs))
@@ -177,10 +179,7 @@ def _rewired(
     graph: Graph, layers: Mapping[str, Layer], nodes: Iterable[Node], moved: Mapping[Ref, Ref]
 ) -> Graph:
     """The graph with other layers and calls, ending where its outputs went."""
-
-    def follow(ref: Ref) -> Ref:
-        return moved.get(ref, ref)
-
+    follow = _follower(moved)
     return dataclasses.replace(
         graph,
         layers=layers,
