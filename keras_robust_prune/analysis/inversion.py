@@ -75,9 +75,25 @@ def ascend(
         size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
         for _ in range(_ASCENT_STEPS):
             units = step(units, targets, size)
-        return units
+        pairs = zip(units, spaces, strict=True)
+        return [_stretched(tf, unit, space, rng) for unit, space in pairs]
 
     return _in_batches(make, spaces, count, taps, verbose)
+
+
+def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) -> Any:
+    """Images and signals use their range: blur and pull leave them far dimmer than real ones are.
+
+    All but the furthest hundredth of an input's values is stretched to a share of the range, drawn
+    evenly; none is dimmed.
+    """
+    if len(space.shape) < 2 or space.num_tokens:
+        return unit
+    away = np.asarray(unit) - space.neutral
+    axes = tuple(range(1, away.ndim))
+    furthest = np.quantile(abs(away), 0.99, axis=axes, keepdims=True) + 1e-6
+    gain = np.maximum(rng.random(furthest.shape) / furthest, 1.0)
+    return tf.constant(np.clip(space.neutral + gain * away, 0.0, 1.0), tf.float32)
 
 
 def _climb(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpace) -> Any:

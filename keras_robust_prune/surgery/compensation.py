@@ -67,7 +67,7 @@ def solve(
         ridge: relative to the mean second moment of a row.
     """
     result = np.zeros_like(weights)
-    gram, right = _regular(moments, weights, ridge)
+    gram, right = regular(moments, weights, ridge)
     free = np.append(kept, len(weights) - 1) if constant else kept
     if not constant:
         right = right - np.outer(moments.gram[:, -1], weights[-1])
@@ -77,7 +77,8 @@ def solve(
     return result
 
 
-def _regular(moments: Moments, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+def regular(moments: Moments, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of the normal equations with the ridge: `gram + L` and `cross + L W`."""
     strength = np.full(len(weights), ridge * max(np.diag(moments.gram)[:-1].mean(), 1e-12))
     strength[-1] = ridge * 1e-3
     return moments.gram + np.diag(strength), moments.cross + strength[:, None] * weights
@@ -107,7 +108,7 @@ class Elimination:
     ) -> None:
         present = np.concatenate([rows.ravel(), *([] if fixed is None else [fixed])])
         present = np.append(np.sort(present), len(weights) - 1)
-        gram, right = _regular(moments, weights, ridge)
+        gram, right = regular(moments, weights, ridge)
         inverse = np.linalg.inv(gram[np.ix_(present, present)])
         self.inverse = (inverse + inverse.T) / 2
         self.weights = self.inverse @ right[present]

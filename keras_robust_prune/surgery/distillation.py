@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune.analysis.perturbing import radius
 from keras_robust_prune.analysis.priors import InputSpace
 from keras_robust_prune.analysis.tapping import Taps, logit_refs, scores
 from keras_robust_prune.network import kerases
@@ -25,9 +26,8 @@ from keras_robust_prune.network.reading import read
 
 _BATCH = 64
 _WORK = 4e12  # multiplications that training may take
-_FEWEST, _MOST = 200, 3000
+_FEWEST, _MOST = 200, 6000
 _RATE = 2e-3
-_REACH = 7.0  # by how many logits the radius moves a margin, to first order
 _HELD = 8  # one of so many inputs is held back
 
 
@@ -55,8 +55,8 @@ class Imitation:
 def imitate(
     dense: Graph,
     pruned: Graph,
-    inputs: Sequence[np.ndarray],
-    held: Sequence[np.ndarray],
+    sources: Sequence[Sequence[np.ndarray]],
+    held: Sequence[Sequence[np.ndarray]],
     spaces: Sequence[InputSpace],
     seed: int = 0,
     num_steps: int | None = None,
@@ -69,12 +69,13 @@ def imitate(
     Args:
         dense: the network to imitate.
         pruned: a smaller network with the same inputs and outputs, physically cut.
-        inputs: one array per network input, unlabelled.
+        sources: kinds of unlabelled inputs that count alike, however many they are; each one array
+            per network input.
         held: the same, of inputs that neither training nor any repair before it has seen: they
             decide whether the result is kept.
         spaces: their ranges.
         seed: of batches and noise.
-        num_steps: how many; None lets the network's size decide, 200 to 3,000.
+        num_steps: how many; None lets the network's size decide, 200 to 6,000.
         seconds: a hard limit, for slow machines.
         verbose: 1 prints progress.
         perturb: whether inputs are moved.
@@ -82,10 +83,10 @@ def imitate(
     Returns:
         The result, with a decision taken on inputs that training did not see.
     """
-    course = _Course(dense, pruned, inputs, spaces, perturb)
+    course = _Course(dense, pruned, sources, spaces, perturb)
     course.num_steps = num_steps or course.num_steps
     before = course.error(held)
-    steps = course.train(inputs, seed, seconds, verbose)
+    steps = course.train(sources, seed, seconds, verbose)
     after = course.error(held)
     kept = bool(math.isfinite(after) and after < before)
     if verbose:
@@ -114,7 +115,7 @@ class _Course:
         self,
         dense: Graph,
         pruned: Graph,
-        inputs: Sequence[np.ndarray],
+        sources: Sequence[Sequence[np.ndarray]],
         spaces: Sequence[InputSpace],
         perturb: bool,
     ) -> None:
@@ -127,11 +128,10 @@ class _Course:
             layer.trainable = True
         self.weights = [_value(v) for v in self.student.model.trainable_weights]
         self.spaces = spaces
-        first = [x[:500] for x in inputs]
+        first = [np.concatenate([x[:500] for x in same]) for same in zip(*sources, strict=True)]
         logits = self.teacher.run(first)
         self.scales = [float(np.var(z - z.mean(0))) + 1e-12 for z in logits]
-        reach = radius(self.teacher, first, spaces) if perturb else 0.0
-        self.radius = min(reach, 0.1)
+        self.radius = radius(self.teacher, first, spaces) if perturb else 0.0
         work = _BATCH * (num_macs(dense) + (6 if perturb else 3) * num_macs(pruned))
         self.num_steps = int(np.clip(_WORK / max(work, 1), _FEWEST, _MOST))
         self.first = [tf.Variable(tf.zeros_like(v)) for v in self.weights]
@@ -204,13 +204,19 @@ class _Course:
             weight.assign_sub(rate * m / (1 - 0.9**done) / scale)
         return loss
 
-    def train(self, inputs: Sequence[np.ndarray], seed: int, seconds: float, verbose: int) -> int:
+    def train(
+        self, sources: Sequence[Sequence[np.ndarray]], seed: int, seconds: float, verbose: int
+    ) -> int:
         tf = kerases.tensorflow()
         rng = np.random.default_rng([seed, 4])
         began = time.monotonic()
         shown = began
+        inputs = [np.concatenate(same) for same in zip(*sources, strict=True)]
+        counts = np.array([len(source[0]) for source in sources])
+        starts = np.cumsum(counts) - counts
         for number in range(self.num_steps):
-            rows = rng.integers(0, len(inputs[0]), (2, _BATCH))
+            kind = rng.integers(0, len(sources), (2, _BATCH))
+            rows = starts[kind] + rng.integers(0, counts[kind])
             key = tf.constant([seed, number], tf.int32)
             pairs = zip(inputs, self.spaces, strict=True)
             batch = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
@@ -223,8 +229,11 @@ class _Course:
                 return number + 1
         return self.num_steps
 
-    def error(self, inputs: Sequence[np.ndarray]) -> float:
+    def error(self, sources: Sequence[Sequence[np.ndarray]]) -> float:
         """Mean squared error over the logits' variance, on inputs and around them."""
+        return float(np.mean([self._error(inputs) for inputs in sources]))
+
+    def _error(self, inputs: Sequence[np.ndarray]) -> float:
         tf = kerases.tensorflow()
         losses = []
         for k in range(0, len(inputs[0]), 250):
@@ -268,29 +277,3 @@ def mixed(
 def _value(variable: Any) -> Any:
     """The TensorFlow variable of a Keras variable."""
     return getattr(variable, "value", variable) if hasattr(variable, "_value") else variable
-
-
-def radius(taps: Taps, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]) -> float:
-    """The l-inf radius, as a share of the input range, that moves a typical margin by 7 logits.
-
-    Data-free: the median over the inputs of the margin's gradient, in l1 norm. Networks with steep
-    logits get small radii.
-    """
-    tf = kerases.tensorflow()
-    slopes = []
-    for k in range(0, len(inputs[0]), 250):
-        tensors = [tf.constant(x[k : k + 250]) for x in inputs]
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            margin = 0.0
-            for logits in taps(tensors):
-                best = tf.math.top_k(scores(logits), 2).values
-                margin += best[:, 0] - best[:, 1]
-        slope = 0.0
-        for space, gradient in zip(spaces, tape.gradient(margin, tensors), strict=True):
-            if gradient is not None and not space.num_tokens:
-                axes = list(range(1, gradient.shape.rank))
-                slope += tf.reduce_sum(tf.abs(gradient) * (space.upper - space.lower), axes)
-        slopes.append(np.asarray(slope))
-    typical = float(np.median(np.concatenate(slopes))) if np.ndim(slopes[0]) else 0.0
-    return _REACH / typical if typical > 0 else 0.0

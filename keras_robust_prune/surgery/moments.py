@@ -47,7 +47,11 @@ class Moments:
 
 
 def measure(
-    dense: Graph, pruned: Graph, name: str, inputs: Sequence[np.ndarray], seed: int = 0
+    dense: Graph,
+    pruned: Graph,
+    name: str,
+    sources: Sequence[Sequence[np.ndarray]],
+    seed: int = 0,
 ) -> Moments:
     """Second moments of one reader on some inputs.
 
@@ -55,21 +59,27 @@ def measure(
         dense: the network to imitate, activations split off.
         pruned: the network as it stands, in full shape, activations split off.
         name: the reader.
-        inputs: one array per network input.
+        sources: kinds of inputs that count alike, however many they are; each one array per network
+            input.
         seed: of the positions drawn where there are more than enough.
     """
     tapped = _Tapped(dense, pruned, name)
     rng = np.random.default_rng([seed, 2])
-    if len(inputs[0]) < 2:
-        return tapped.moments(inputs, rng)
-    return _joined(*(tapped.moments([x[k::2] for x in inputs], rng) for k in (0, 1)))
+    if min(len(inputs[0]) for inputs in sources) < 2:
+        return _mean([tapped.moments(inputs, rng) for inputs in sources])
+    one, other = (
+        _mean([tapped.moments([x[k::2] for x in inputs], rng) for inputs in sources])
+        for k in (0, 1)
+    )
+    return dataclasses.replace(_mean([one, other]), halves=(one, other))
 
 
-def _joined(one: Moments, other: Moments) -> Moments:
-    """The moments of two halves together."""
-    gram, cross = (one.gram + other.gram) / 2, (one.cross + other.cross) / 2
-    squares = (one.squares + other.squares) / 2
-    return Moments(gram, cross, squares, _energy(squares, cross), (one, other))
+def _mean(parts: Sequence[Moments]) -> Moments:
+    """The moments of several sets of inputs together, each counting alike."""
+    gram = np.mean([part.gram for part in parts], axis=0)
+    cross = np.mean([part.cross for part in parts], axis=0)
+    squares = sum(part.squares for part in parts) / len(parts)
+    return Moments(gram, cross, squares, _energy(squares, cross))
 
 
 def _energy(squares: float, cross: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from keras_robust_prune.network import kerases
 from keras_robust_prune.network.costs import num_macs
 from keras_robust_prune.network.reading import build, read
 from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune.search import robust
 from keras_robust_prune.search.methods import method_for
 from keras_robust_prune.search.problem import Problem
 from keras_robust_prune.search.robust import Robust
@@ -134,7 +135,7 @@ def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
     graph = read(network("mlp"))
     inputs = drawn(graph, 80)
     spaces = input_spaces(graph, (-1.0, 1.0))
-    same = imitate(graph, graph, inputs, inputs, spaces, num_steps=5)
+    same = imitate(graph, graph, [inputs], [inputs], spaces, num_steps=5)
     assert not same.kept
     assert same.error_before == pytest.approx(0.0, abs=1e-6)
     rng = np.random.default_rng(0)
@@ -145,7 +146,8 @@ def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
             for weight, value in layer.weights.items()
         }
     )
-    better = imitate(graph, shaken, *hold_back(inputs), spaces, num_steps=100)
+    used, held = hold_back(inputs)
+    better = imitate(graph, shaken, [used], [held], spaces, num_steps=100)
     assert better.kept
     assert better.error_after < better.error_before
 
@@ -154,3 +156,25 @@ def test_a_repair_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="choose 'distill' or 'reconstruct'"):
         Robust(repair="retrain")
     assert method_for("robust") == Robust()
+
+
+def test_a_few_real_inputs_are_joined_by_made_ones_and_many_are_not(monkeypatch):
+    asked = []
+    make = robust.make_inputs
+    monkeypatch.setattr(robust, "make_inputs", lambda *a, **k: asked.append(1) or make(*a, **k))
+    problem = problem_of(network("mlp"))
+    few, many = drawn(problem.graph, 12), drawn(problem.graph, 512)
+    list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=many)))
+    assert not asked
+    list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=few)))
+    assert asked
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv_bn", "residual"])
+def test_annealing_and_surroundings_keep_the_counts_and_the_seed(name):
+    method = dataclasses.replace(RECONSTRUCT, anneal=5, surround=True)
+    problem = problem_of(network(name))
+    plans = [list(method.steps(problem))[-1].plan for _ in range(2)]
+    assert plans[0] == plans[1]
+    for site in problem.sites.sites:
+        assert plans[0].dropped[site.name].sum() == site.num_units // 2

@@ -141,7 +141,7 @@ def test_solving_on_the_dense_network_itself_changes_nothing():
     rng = np.random.default_rng(0)
     inputs = [space.raw(start(space, 20, rng)) for space in input_spaces(graph)]
     for reader in readers(graph, sites.sites):
-        moments = measure(graph, graph, reader, inputs)
+        moments = measure(graph, graph, reader, [inputs])
         values = matrix(graph, reader)
         assert moments.error(values) < 1e-6
         solved = solve(moments, values, np.arange(len(values) - 1), True)
