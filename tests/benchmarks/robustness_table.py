@@ -5,7 +5,7 @@
 
 Pruning sees no data. For each network, method, fraction and seed are measured on the first `--num` test inputs: clean
 accuracy; PGD-20 and Auto-PGD at the radius of `zoo.py`; mean accuracy on corrupted images, all kinds and severities;
-agreement with the dense network; and on the first `--num_certified`, at a fifth of the radius, the share for which the
+agreement with the dense network; and on the first few, at the radius `proven` of `zoo.py`, the share for which the
 right class is certified and the share certified to agree with the dense network. Written are
 
 - `runs.csv`: every measurement; a row that is there already is not measured again;
@@ -49,7 +49,9 @@ METHODS = flags.DEFINE_list("methods", ["robust", "paper", "norm", "random"], "W
 TARGETS = flags.DEFINE_list("targets", ["0.25", "0.5", "0.75"], "Fractions of units removed.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "How many seeds.")
 NUM = flags.DEFINE_integer("num", 300, "How many test inputs.")
-NUM_CERTIFIED = flags.DEFINE_integer("num_certified", 30, "How many inputs are certified.")
+PAPER_STEP = flags.DEFINE_float(
+    "paper_step", 1 / 16, "Fraction of the units that one step of `paper` removes."
+)
 APGD_STEPS = flags.DEFINE_integer("apgd_steps", 40, "Steps of Auto-PGD.")
 OUT = flags.DEFINE_string("out", "robustness", "Folder to write into.")
 
@@ -79,8 +81,8 @@ def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
         pruned, x, y, attacks=[pgd, apgd], corruptions="standard", reference=dense,
         input_range=network.input_range,
     )  # fmt: skip
-    some = slice(NUM_CERTIFIED.value)
-    certificate = krp.certify(dense, pruned, x[some], network.eps / 5, network.input_range)
+    some = slice(network.num_proven)
+    certificate = krp.certify(dense, pruned, x[some], network.proven, network.input_range)
     right = found.find("clean").holds[some]
     return {
         "clean": found.accuracy,
@@ -105,7 +107,7 @@ def run(name: str, method: str, target: str, seed: str) -> dict[str, Any]:
     begin = time.perf_counter()
     result = krp.prune(
         dense, float(target), method=method, seed=int(seed), verbose=0,
-        input_range=NETWORKS[name].input_range,
+        input_range=NETWORKS[name].input_range, step=PAPER_STEP.value if method == "paper" else None,
     )  # fmt: skip
     size = {
         "units removed": result.plan.fraction,
