@@ -38,7 +38,8 @@ CACHE = flags.DEFINE_string(
 SHARED = flags.DEFINE_string("shared", "../shared", "Folder with zoo/ and data/; may be missing.")
 METHODS = flags.DEFINE_list("methods", ["norm", "robust"], "Pruning methods.")
 NETWORKS = flags.DEFINE_list("networks", [], "Which networks; all if empty.")
-TARGET = flags.DEFINE_float("target", 0.3, "Fraction of the units that goes.")
+TARGET = flags.DEFINE_float("target", 0.3, "Fraction that goes.")
+MEASURE = flags.DEFINE_enum("measure", "units", ["units", "params", "macs"], "Of what.")
 TFLITE = flags.DEFINE_bool("tflite", True, "Whether the cut network is converted and compared.")
 
 
@@ -155,7 +156,12 @@ def row(network: Network, method: str) -> str:
     sites = find_sites(graph)
     begin = time.perf_counter()
     result = krp.prune(
-        model, TARGET.value, method=method, input_range=network.input_range, verbose=0
+        model,
+        TARGET.value,
+        measure=MEASURE.value,
+        method=method,
+        input_range=network.input_range,
+        verbose=0,
     )
     seconds = time.perf_counter() - begin
     before, after = outputs(model, inputs), outputs(result.model, inputs)
