@@ -236,14 +236,7 @@ class _Work:
         where that differs.
         """
         kept = plan.kept(site.name)
-        known = {}
-        for name in self.readers:
-            if name not in site.consumers:
-                continue
-            layer = split.layers[name]
-            every = readers.unit_rows(site, layer)
-            fixed = np.setdiff1d(self.kept_rows(layer, plan), every)
-            known[name] = (readers.matrix(split, name), every[kept], fixed)
+        known = self.equations_of(split, site, plan)
         if not known:
             norms = _norm_products(split, site)[kept]
             return [(int(kept[k]), float(norms[k])) for k in np.argsort(norms)[:count]]
@@ -260,6 +253,19 @@ class _Work:
         }
         return first if best == usual else eliminated(best)
 
+    def equations_of(
+        self, split: Graph, site: Site, plan: Plan
+    ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Per reader of a Site its weights, the rows of the units still there, and all other rows."""
+        found = {}
+        for name in self.readers:
+            if name in site.consumers:
+                layer = split.layers[name]
+                every = readers.unit_rows(site, layer)
+                fixed = np.setdiff1d(self.kept_rows(layer, plan), every)
+                found[name] = (readers.matrix(split, name), every[plan.kept(site.name)], fixed)
+        return found
+
     def annealed(
         self,
         split: Graph,
@@ -270,19 +276,11 @@ class _Work:
     ) -> list[tuple[int, float]]:
         """As many units as elimination chose, swapped for others by annealing where that is better."""
         present = plan.kept(site.name)
-        gone = [unit for unit, _ in order]
-        kept = ~np.isin(present, gone)
+        kept = ~np.isin(present, [unit for unit, _ in order])
         tables = []
-        for name in self.readers:
-            if name not in site.consumers:
-                continue
-            layer = split.layers[name]
-            every = readers.unit_rows(site, layer)
-            fixed = np.setdiff1d(self.kept_rows(layer, plan), every)
-            values = readers.matrix(split, name)
-            left = np.union1d(every[present[kept]], fixed)
+        for name, (values, rows, fixed) in self.equations_of(split, site, plan).items():
+            left = np.union1d(rows[kept], fixed)
             ridge = compensation.best_ridge(moments[name], values, left)
-            rows = every[present]
             tables.append(Exchange(moments[name], values, rows, kept, fixed, ridge))
         if not tables:
             return order

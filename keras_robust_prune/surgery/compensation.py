@@ -84,6 +84,29 @@ def regular(moments: Moments, weights: np.ndarray, ridge: float) -> tuple[np.nda
     return moments.gram + np.diag(strength), moments.cross + strength[:, None] * weights
 
 
+def equations(
+    moments: Moments,
+    weights: np.ndarray,
+    rows: np.ndarray,
+    fixed: np.ndarray | None,
+    ridge: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of units, the fixed ones and the constant, ascending, and their normal equations."""
+    present = np.concatenate([rows.ravel(), *([] if fixed is None else [fixed])])
+    present = np.append(np.sort(present), len(weights) - 1)
+    gram, right = regular(moments, weights, ridge)
+    return present, gram[np.ix_(present, present)], right[present]
+
+
+def block_energies(inverse: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Per unit with rows J `trace(values_J' (inverse_JJ)^-1 values_J)`, `(num_units,)`."""
+    inner = inverse[rows[:, :, None], rows[:, None, :]]
+    outer = values[rows]
+    if rows.shape[1] == 1:
+        return np.asarray(np.square(outer[:, 0]).sum(1) / inner[:, 0, 0])
+    return np.einsum("ugk,ugk->u", outer, np.linalg.solve(inner, outer))
+
+
 class Elimination:
     """Backward elimination of units from one reader, kept up to date by Schur complements.
 
@@ -106,23 +129,17 @@ class Elimination:
         fixed: np.ndarray | None = None,
         ridge: float = RIDGE,
     ) -> None:
-        present = np.concatenate([rows.ravel(), *([] if fixed is None else [fixed])])
-        present = np.append(np.sort(present), len(weights) - 1)
-        gram, right = regular(moments, weights, ridge)
-        inverse = np.linalg.inv(gram[np.ix_(present, present)])
+        present, gram, right = equations(moments, weights, rows, fixed, ridge)
+        inverse = np.linalg.inv(gram)
         self.inverse = (inverse + inverse.T) / 2
-        self.weights = self.inverse @ right[present]
+        self.weights = self.inverse @ right
         self.rows = np.searchsorted(present, rows)
         self.energy = moments.energy
         self._solved = np.zeros(0)
         self.costs = self._costs()
 
     def _costs(self) -> np.ndarray:
-        inner = self.inverse[self.rows[:, :, None], self.rows[:, None, :]]
-        outer = self.weights[self.rows]
-        if self.rows.shape[1] == 1:
-            return np.square(outer[:, 0]).sum(1) / inner[:, 0, 0] / self.energy
-        return np.einsum("ugk,ugk->u", outer, np.linalg.solve(inner, outer)) / self.energy
+        return block_energies(self.inverse, self.weights, self.rows) / self.energy
 
     def remove(self, index: int) -> None:
         """Take the unit at a position of `costs` away; those behind it move up."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_robust_prune.surgery.compensation import RIDGE, regular
+from keras_robust_prune.surgery.compensation import RIDGE, block_energies, equations
 from keras_robust_prune.surgery.moments import Moments
 
 
@@ -54,14 +54,11 @@ class Exchange:
         fixed: np.ndarray | None = None,
         ridge: float = RIDGE,
     ) -> None:
-        present = np.concatenate([rows.ravel(), *([] if fixed is None else [fixed])])
-        present = np.append(np.sort(present), len(weights) - 1)
-        gram, right = regular(moments, weights, ridge)
-        self.table = np.concatenate([gram[np.ix_(present, present)], right[present]], 1)
-        self.present = present
-        self.rows = np.searchsorted(present, rows)
+        self.present, gram, right = equations(moments, weights, rows, fixed, ridge)
+        self.table = np.concatenate([gram, right], 1)
+        self.rows = np.searchsorted(self.present, rows)
         self.energy = moments.energy
-        out = np.zeros(len(present), bool)
+        out = np.zeros(len(gram), bool)
         out[self.rows[~kept].ravel()] = True
         self._pivot(np.flatnonzero(~out))
         self.changes = self._changes()
@@ -96,8 +93,4 @@ class Exchange:
         table[np.ix_(block, block)] = inverse
 
     def _changes(self) -> np.ndarray:
-        inner = self.table[self.rows[:, :, None], self.rows[:, None, :]]
-        outer = self.table[self.rows, len(self.table) :]
-        if self.rows.shape[1] == 1:
-            return np.square(outer[:, 0]).sum(1) / inner[:, 0, 0] / self.energy
-        return np.einsum("ugk,ugk->u", outer, np.linalg.solve(inner, outer)) / self.energy
+        return block_energies(self.table, self.table[:, len(self.table) :], self.rows) / self.energy
