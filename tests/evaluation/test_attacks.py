@@ -305,7 +305,8 @@ def test_a_network_sure_of_itself_is_attacked_no_less(
     model = module.Sequential([module.Input((6,)), module.layers.Dense(2, "softmax")])
     model.set_weights([kernel * scale, np.zeros(2)])
     probability = model.predict(x, verbose=0)
-    assert ((probability == 0) | (probability == 1)).mean() > 0.9
+    # the gradient of a softmax of two is their product; what is not 0 may round to just below 1
+    assert (probability.min(axis=1) == 0).mean() > 0.9
     calm = attacked("pgd@0.1", dense_scorer(kernel), x, y)
     sure = attacked("pgd@0.1", scorer_of(model, 2), x, y)
     np.testing.assert_allclose(sure, calm * scale, rtol=1e-3, atol=1e-3 * scale)
