@@ -234,8 +234,8 @@ def _in_batches(
     taps: Taps,
     verbose: int,
 ) -> tuple[np.ndarray, ...]:
-    """All inputs, made in batches of one size so that nothing is compiled twice; raw."""
-    size = min(count, taps.batch_size())
+    """All inputs, made in even batches of one size: nothing is compiled twice, few are made in vain."""
+    size = math.ceil(count / math.ceil(count / taps.batch_size()))
     began, parts = time.monotonic(), []
     for done in range(0, count, size):
         units = make(size)
