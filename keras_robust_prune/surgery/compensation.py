@@ -156,7 +156,10 @@ class Elimination:
 
 
 def eliminate(
-    parts: Sequence[Elimination], units: Sequence[int], count: int
+    parts: Sequence[Elimination],
+    units: Sequence[int],
+    count: int,
+    extra: np.ndarray | None = None,
 ) -> list[tuple[int, float]]:
     """Remove units one at a time, each time the one that costs all readers least.
 
@@ -164,15 +167,19 @@ def eliminate(
         parts: one elimination per reader, over the same units.
         units: their numbers.
         count: how many shall go.
+        extra: what else each costs, in the order of `units`, in the unit of `costs`; it counts for
+            the choice, not in the costs that are returned.
 
     Returns:
         `(unit, cost)` in the order of removal; costs are shares of the targets' energy, summed over
         readers.
     """
     left, order = list(units), []
+    beside = np.zeros(len(left)) if extra is None else np.asarray(extra)
     for _ in range(count):
         costs = np.sum([part.costs for part in parts], axis=0)
-        index = int(np.argmin(costs))
+        index = int(np.argmin(costs + beside))
+        beside = np.delete(beside, index)
         order.append((left.pop(index), float(costs[index])))
         for part in parts:
             part.remove(index)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from robust_measuring import DEFAULT, ZOO, load_data, measured
 
+from keras_robust_prune.analysis.energy import RelativeEnergy
 from keras_robust_prune.network.reading import read
 from keras_robust_prune.network.sites import find_sites
 from keras_robust_prune.search.methods import method_for
@@ -67,6 +68,10 @@ def variants() -> dict[str, tuple[Method, dict[str, object]]]:
         "choice and least squares around inputs, too": (Robust(surround=True), {}),
         "annealing over sets": (Robust(anneal=20), {}),
         "annealing over sets around inputs": (Robust(anneal=20, surround=True), {}),
+        "bounds' width and entropy in the choice": (Robust(bounds=1.0), {}),
+        "bounds' width alone": (Robust(bounds=1.0, energy=RelativeEnergy(1.0)), {}),
+        "bounds' entropy alone": (Robust(bounds=1.0, energy=RelativeEnergy(0.0)), {}),
+        "annealing over sets with the bounds": (Robust(anneal=20, bounds=1.0), {}),
         "four steps": (Robust(), {"step": "quarter"}),
         "no repair": (SelectionOnly(), {}),
         "random choice with repair": (RepairOf("random"), {}),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import CASES, network, outputs_of, random_inputs
 
+from keras_robust_prune.analysis.energy import RelativeEnergy
 from keras_robust_prune.analysis.priors import input_spaces, start
 from keras_robust_prune.network import kerases
 from keras_robust_prune.network.costs import num_macs
@@ -178,3 +179,42 @@ def test_annealing_and_surroundings_keep_the_counts_and_the_seed(name):
     assert plans[0] == plans[1]
     for site in problem.sites.sites:
         assert plans[0].dropped[site.name].sum() == site.num_units // 2
+
+
+@pytest.mark.parametrize("calibration", ["weights", "real"])
+def test_bounds_that_count_above_all_choose_alone_and_others_do_not(calibration):
+    problem = problem_of(network("mlp"))
+    given = "weights" if calibration == "weights" else drawn(problem.graph, 600)
+    problem = dataclasses.replace(problem, calibration=given)
+    energies = robust.bound_energies(problem, RelativeEnergy())
+    (state,) = dataclasses.replace(RECONSTRUCT, bounds=1e9).steps(problem)
+    for site in problem.sites.sites:
+        found = energies[site.name]
+        assert found.shape == (site.num_units,)
+        np.testing.assert_array_equal(found, np.clip(found, 0.0, 1.0))
+        cheap = np.sort(np.argsort(found)[: site.num_units // 2])
+        assert np.flatnonzero(state.plan.dropped[site.name]).tolist() == cheap.tolist()
+    (without,) = RECONSTRUCT.steps(problem)
+    assert without.plan != state.plan
+
+
+def test_width_alone_prefers_units_with_small_outgoing_weights():
+    """Of ReLU units over one input range, all alike but for their outgoing size."""
+    model = network("mlp")
+    first, *_ = find_sites(read(model)).sites
+    values = model.get_weights()
+    values[0][:] = values[0][:, :1]
+    values[1][:] = 0.0
+    values[2][:] = np.arange(first.num_units, 0, -1.0)[:, None] * values[2][:1]
+    model.set_weights(values)
+    energies = robust.bound_energies(problem_of(model), RelativeEnergy(1.0))[first.name]
+    assert (np.diff(energies) < 0).all()
+
+
+def test_annealing_weighs_bounds_as_elimination_does():
+    problem = dataclasses.replace(problem_of(network("mlp")), calibration="weights")
+    heavy = dataclasses.replace(RECONSTRUCT, bounds=1e9)
+    (alone,) = heavy.steps(problem)
+    (annealed,) = dataclasses.replace(heavy, anneal=5).steps(problem)
+    for name, dropped in alone.plan.dropped.items():
+        assert annealed.plan.dropped[name].tolist() == dropped.tolist()
