@@ -10,7 +10,8 @@ right class is certified and the share certified to agree with the dense network
 
 - `runs.csv`: every measurement; a row that is there already is not measured again;
 - `robustness.csv`: medians over the seeds;
-- `robustness.png`: curves.
+- `robustness.png`: curves of every measure;
+- one figure for each network: accuracy and PGD-20 accuracy over the fraction removed.
 
 At the end stands how much of the dense network's PGD accuracy each method keeps.
 """
@@ -78,8 +79,8 @@ def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
     begin = time.perf_counter()
     pgd, apgd = f"pgd@{network.eps}", f"apgd-{APGD_STEPS.value}@{network.eps}"
     found = krp.evaluate(
-        pruned, x, y, attacks=[pgd, apgd], corruptions="standard", reference=dense,
-        input_range=network.input_range,
+        pruned, x, y, attacks=[pgd, apgd], corruptions="standard" if x.ndim == 4 else (),
+        reference=dense, input_range=network.input_range,
     )  # fmt: skip
     some = slice(network.num_proven)
     certificate = krp.certify(dense, pruned, x[some], network.proven, network.input_range)
@@ -88,7 +89,7 @@ def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
         "clean": found.accuracy,
         "pgd": found[pgd],
         "apgd": found[str(krp.Attack.parse(apgd))],
-        "corruptions": found.corruption_accuracy,
+        "corruptions": found.corruption_accuracy if x.ndim == 4 else math.nan,
         "agreement": found["agreement"],
         "certified right": float(np.mean(right & certificate.pruned_is_constant)),
         "certified to agree": float(np.mean(certificate.agree)),
@@ -158,8 +159,21 @@ def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """A row of panels for each network, one for each measure, one line for each method."""
+def draw(panel: Any, own: list[dict[str, Any]], what: str) -> None:
+    """One measure of one network over the fraction removed, one line for each method."""
+    for method in dict.fromkeys(row["method"] for row in own if row["method"] != "dense"):
+        points = sorted(
+            (float(row["target"]), float(row[what]))
+            for row in own
+            if row["method"] in (method, "dense")
+        )
+        panel.plot(*zip(*points, strict=True), marker=".", label=method)
+    panel.set_ylim(-0.02, 1.02)
+    panel.grid(alpha=0.3)
+
+
+def plot(rows: list[dict[str, Any]], folder: Path) -> None:
+    """All measures of all networks in one figure, and what matters most in one for each network."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(row["network"] for row in rows))
@@ -170,18 +184,21 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     for line, name in zip(axes, names, strict=True):
         own = [row for row in rows if row["network"] == name]
         for panel, what in zip(line, MEASURES, strict=True):
-            for method in dict.fromkeys(row["method"] for row in own if row["method"] != "dense"):
-                points = sorted(
-                    (float(row["target"]), float(row[what]))
-                    for row in own
-                    if row["method"] in (method, "dense")
-                )
-                panel.plot(*zip(*points, strict=True), marker=".", label=method)
-            panel.set_ylim(-0.02, 1.02)
-            panel.grid(alpha=0.3)
+            draw(panel, own, what)
             panel.set_title(f"{name}: {what}", fontsize=8)
+        single, panels = plt.subplots(1, 2, figsize=(7, 3), sharey=True, layout="constrained")
+        attack = f"PGD-20 accuracy at radius {NETWORKS[name].eps}"
+        for panel, what, title in zip(
+            panels, ("clean", "pgd"), (f"{name}: accuracy", attack), strict=True
+        ):
+            draw(panel, own, what)
+            panel.set_title(title, fontsize=9)
+            panel.set_xlabel("fraction of units removed")
+        panels[0].legend(fontsize=8)
+        single.savefig(folder / f"{name}.png", dpi=110)
+        plt.close(single)
     axes[0, 0].legend(fontsize=7)
-    figure.savefig(path, dpi=130)
+    figure.savefig(folder / "robustness.png", dpi=130)
     plt.close(figure)
 
 
@@ -212,7 +229,7 @@ def main(_: list[str]) -> None:
         write_rows(folder / "runs.csv", rows)
     middle = medians(rows)
     write_rows(folder / "robustness.csv", middle)
-    plot(middle, folder / "robustness.png")
+    plot(middle, folder)
     print(kept(middle))
 
 
