@@ -76,7 +76,8 @@ def imitate(
         spaces: their ranges.
         seed: of batches and noise.
         num_steps: how many; None lets the network's size decide, 200 to 6,000.
-        seconds: a hard limit, for slow machines.
+        seconds: a hard limit, for slow machines. The rate of learning falls with whichever is
+            nearer its end, steps or seconds, so that a run that is cut short ends as it should.
         verbose: 1 prints progress.
         perturb: whether inputs are moved.
 
@@ -178,7 +179,7 @@ class _Course:
             found.append(tf.clip_by_value(x + size * direction, space.lower, space.upper))
         return found
 
-    def _step(self, number: Any, key: Any, *tensors: Any) -> Any:
+    def _step(self, number: Any, progress: Any, key: Any, *tensors: Any) -> Any:
         tf = kerases.tensorflow()
         batch: list[Any] = list(tensors)
         if self.radius:
@@ -189,7 +190,7 @@ class _Course:
         with tf.GradientTape() as tape:
             loss = self._loss(batch)
         gradients = tape.gradient(loss, self.weights)
-        rate = _RATE * 0.5 * (1 + tf.cos(math.pi * number / self.num_steps))
+        rate = _RATE * 0.5 * (1 + tf.cos(math.pi * progress))
         rate *= tf.minimum(1.0, (number + 1.0) / 50.0)
         done = number + 1.0
         for weight, gradient, m, v in zip(
@@ -214,13 +215,17 @@ class _Course:
         inputs = [np.concatenate(same) for same in zip(*sources, strict=True)]
         counts = np.array([len(source[0]) for source in sources])
         starts = np.cumsum(counts) - counts
+        now = began
         for number in range(self.num_steps):
+            progress = max(number / self.num_steps, (now - began) / seconds)
             kind = rng.integers(0, len(sources), (2, _BATCH))
             rows = starts[kind] + rng.integers(0, counts[kind])
             key = tf.constant([seed, number], tf.int32)
             pairs = zip(inputs, self.spaces, strict=True)
             batch = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
-            loss = self.step(tf.constant(float(number)), key, *batch)
+            loss = self.step(
+                tf.constant(float(number)), tf.constant(progress, tf.float32), key, *batch
+            )
             now = time.monotonic()
             if verbose and now - shown > 5:
                 shown = now

@@ -18,6 +18,7 @@ from keras_robust_prune.search import robust
 from keras_robust_prune.search.methods import method_for
 from keras_robust_prune.search.problem import Problem
 from keras_robust_prune.search.robust import Robust
+from keras_robust_prune.surgery import distillation
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.distillation import hold_back, imitate
 
@@ -151,6 +152,25 @@ def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
     better = imitate(graph, shaken, [used], [held], spaces, num_steps=100)
     assert better.kept
     assert better.error_after < better.error_before
+
+
+def test_imitation_stops_learning_when_its_time_is_up():
+    graph = read(network("mlp"))
+    inputs = drawn(graph, 8)
+    course = distillation._Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True)
+    tf = kerases.tensorflow()
+
+    def moved(progress):
+        before = [weight.numpy() for weight in course.weights]
+        key = tf.constant([0, 0], tf.int32)
+        noisy = [tf.constant(x + 1.0) for x in inputs]
+        course.step(tf.constant(60.0), tf.constant(progress, tf.float32), key, *noisy)
+        pairs = zip(course.weights, before, strict=True)
+        return max(float(abs(weight.numpy() - old).max()) for weight, old in pairs)
+
+    course.weights[0].assign_add(tf.ones_like(course.weights[0]) * 0.1)
+    assert moved(0.0) > 1e-4
+    assert moved(1.0) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_repair_that_does_not_exist_is_refused():
