@@ -25,9 +25,10 @@ from keras_robust_prune.analysis.tapping import logit_refs
 from keras_robust_prune.network.costs import num_macs
 from keras_robust_prune.network.graph import Graph, split_activations
 
-# How many inputs are made: as many as about this many multiplications allow, within bounds.
+# How many inputs are made: as many as about this many multiplications of forward passes allow, and
+# 512 where five times as many do. Each input then takes about 150 passes.
 _WORK = 2e10
-_FEWEST, _MOST = 512, 12_000
+_FEWEST, _USUAL, _MOST = 64, 512, 12_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +46,17 @@ class MadeInputs:
     distance: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
+def usual_count(macs: float) -> int:
+    """How many inputs are made for a network of so many multiplications: 64 to 12,000.
+
+    Example:
+        >>> [usual_count(macs) for macs in (1e5, 1e7, 4e7, 3e8, 4e9)]
+        [12000, 2000, 512, 333, 64]
+    """
+    allowed = _WORK / max(macs, 1)
+    return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))
+
+
 def make_inputs(
     graph: Graph,
     input_range: Any = (0.0, 1.0),
@@ -58,7 +70,7 @@ def make_inputs(
     Args:
         graph: the dense network.
         input_range: see `input_spaces`.
-        count: how many; None makes as many as the network's size allows, 512 to 12,000.
+        count: how many; None makes as many as the network's size allows, see `usual_count`.
         seed: the same seed gives the same inputs.
         verbose: 1 prints progress.
         invert: whether the network shapes them; otherwise they are what the prior draws.
@@ -76,7 +88,7 @@ def make_inputs(
     """
     spaces = input_spaces(graph, input_range)
     if count is None:
-        count = int(np.clip(_WORK / max(num_macs(graph), 1), _FEWEST, _MOST))
+        count = usual_count(num_macs(graph))
     key = _digest(graph, spaces, (count, seed, invert))
     if key not in _last:
         split = split_activations(graph)
