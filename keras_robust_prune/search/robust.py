@@ -80,7 +80,7 @@ class Robust:
     energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
     num_inputs: int | None = None
     num_steps: int | None = None
-    seconds: float = 150.0
+    seconds: float = 300.0
     name: str = "robust"
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def imitate(
     spaces: Sequence[InputSpace],
     seed: int = 0,
     num_steps: int | None = None,
-    seconds: float = 150.0,
+    seconds: float = 300.0,
     verbose: int = 0,
     perturb: bool = True,
 ) -> Imitation:
