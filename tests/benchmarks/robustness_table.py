@@ -159,7 +159,7 @@ def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def draw(panel: Any, own: list[dict[str, Any]], what: str) -> None:
+def draw(panel: Any, own: list[dict[str, Any]], what: str, colours: dict[str, str]) -> None:
     """One measure of one network over the fraction removed, one line for each method."""
     for method in dict.fromkeys(row["method"] for row in own if row["method"] != "dense"):
         points = sorted(
@@ -167,7 +167,7 @@ def draw(panel: Any, own: list[dict[str, Any]], what: str) -> None:
             for row in own
             if row["method"] in (method, "dense")
         )
-        panel.plot(*zip(*points, strict=True), marker=".", label=method)
+        panel.plot(*zip(*points, strict=True), marker=".", label=method, color=colours[method])
     panel.set_ylim(-0.02, 1.02)
     panel.grid(alpha=0.3)
 
@@ -177,6 +177,8 @@ def plot(rows: list[dict[str, Any]], folder: Path) -> None:
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(row["network"] for row in rows))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    colours = {method: f"C{k}" for k, method in enumerate(methods)}
     size = (2.6 * len(MEASURES), 2.4 * len(names))
     figure, axes = plt.subplots(
         len(names), len(MEASURES), figsize=size, squeeze=False, sharex=True, layout="constrained"
@@ -184,14 +186,14 @@ def plot(rows: list[dict[str, Any]], folder: Path) -> None:
     for line, name in zip(axes, names, strict=True):
         own = [row for row in rows if row["network"] == name]
         for panel, what in zip(line, MEASURES, strict=True):
-            draw(panel, own, what)
+            draw(panel, own, what, colours)
             panel.set_title(f"{name}: {what}", fontsize=8)
         single, panels = plt.subplots(1, 2, figsize=(7, 3), sharey=True, layout="constrained")
         attack = f"PGD-20 accuracy at radius {NETWORKS[name].eps}"
         for panel, what, title in zip(
             panels, ("clean", "pgd"), (f"{name}: accuracy", attack), strict=True
         ):
-            draw(panel, own, what)
+            draw(panel, own, what, colours)
             panel.set_title(title, fontsize=9)
             panel.set_xlabel("fraction of units removed")
         panels[0].legend(fontsize=8)
