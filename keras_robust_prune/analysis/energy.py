@@ -160,6 +160,21 @@ class RelativeEnergy:
         )
 
 
+def weighed(deviation: Interval, energy: Energy) -> tuple[np.ndarray, Scale]:
+    """The energies of candidates, measured by what is usual among them, and what that is.
+
+    Args:
+        deviation: pruned minus unpruned logits, `(candidates, outputs)`.
+        energy: what weighs width and entropy.
+
+    Returns:
+        `(candidates,)`, and the scale.
+    """
+    widths, entropies = l1_width(deviation), entropy(deviation)
+    scale = Scale.of(widths, entropies)
+    return energy(widths, entropies, scale), scale
+
+
 def _sigmoid(value: ArrayLike) -> np.ndarray:
     return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(value, np.float64))))
 

@@ -17,7 +17,14 @@ import numpy as np
 
 from keras_robust_prune.analysis.bounds import Bounds, interval_bounds
 from keras_robust_prune.analysis.deviation import output_deviation
-from keras_robust_prune.analysis.energy import Energy, RelativeEnergy, Scale, entropy, l1_width
+from keras_robust_prune.analysis.energy import (
+    Energy,
+    RelativeEnergy,
+    Scale,
+    entropy,
+    l1_width,
+    weighed,
+)
 from keras_robust_prune.analysis.saliency import (
     Pair,
     disjoint_pairs,
@@ -118,9 +125,8 @@ class Candidates:
     @classmethod
     def of(cls, pairs: tuple[Pair, ...], deviation: Interval, energy: Energy) -> Candidates:
         """Weigh every candidate, measured by what is usual among them."""
-        widths, entropies = l1_width(deviation), entropy(deviation)
-        scale = Scale.of(widths, entropies)
-        return cls(pairs, deviation, scale, energy, energy(widths, entropies, scale))
+        energies, scale = weighed(deviation, energy)
+        return cls(pairs, deviation, scale, energy, energies)
 
     def together(self, chosen: list[int]) -> Interval:
         """The sum of some candidates' deviations, `(num_outputs,)`."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from keras_robust_prune.analysis.bounds import interval_bounds
 from keras_robust_prune.analysis.deviation import output_deviation
-from keras_robust_prune.analysis.energy import Energy, RelativeEnergy, Scale, entropy, l1_width
+from keras_robust_prune.analysis.energy import Energy, RelativeEnergy, weighed
 from keras_robust_prune.analysis.gaussian import propagate
 from keras_robust_prune.analysis.perturbing import around
 from keras_robust_prune.analysis.priors import input_spaces
@@ -257,7 +257,7 @@ class _Work:
 
         def eliminated(ridges: Mapping[str, float]) -> list[tuple[int, float]]:
             parts = [compensation.Elimination(moments[n], *known[n], ridges[n]) for n in known]
-            extra = self.beside(site, kept, np.sum([part.costs for part in parts], axis=0))
+            extra = self.bound_costs(site, kept, np.sum([part.costs for part in parts], axis=0))
             return compensation.eliminate(parts, kept.tolist(), count, extra)
 
         first = eliminated(usual := dict.fromkeys(known, compensation.RIDGE))
@@ -268,7 +268,7 @@ class _Work:
         }
         return first if best == usual else eliminated(best)
 
-    def beside(self, site: Site, kept: np.ndarray, costs: np.ndarray) -> np.ndarray | None:
+    def bound_costs(self, site: Site, kept: np.ndarray, costs: np.ndarray) -> np.ndarray | None:
         """What the bounds add to the costs of the units still there."""
         if site.name not in self.bounded:
             return None
@@ -310,9 +310,9 @@ class _Work:
         tries = int(min(self.method.anneal * len(kept), _SWAP_WORK / work))
         rng = np.random.default_rng([self.problem.seed, 7, len(plan.removals)])
         costs = np.sum([table.changes for table in tables], axis=0)
-        beside = self.beside(site, present, costs[kept])
-        extra = None if beside is None else lambda left: float(beside[~left].sum())
-        found, _ = swap(tables, kept, tries, rng, extra=extra)
+        extra = self.bound_costs(site, present, costs[kept])
+        beside = None if extra is None else lambda left: float(extra[~left].sum())
+        found, _ = swap(tables, kept, tries, rng, extra=beside)
         return [(int(unit), 0.0) for unit in present[~found]]
 
     def kept_rows(self, layer: Any, plan: Plan) -> np.ndarray:
@@ -365,8 +365,7 @@ def bound_energies(problem: Problem, energy: Energy) -> dict[str, np.ndarray]:
     for site in problem.sites.sites:
         units = range(site.num_units)
         deviation = output_deviation(bounds.program, site, units, [-1] * len(units), bounds)
-        widths, entropies = l1_width(deviation), entropy(deviation)
-        found[site.name] = energy(widths, entropies, Scale.of(widths, entropies))
+        found[site.name], _ = weighed(deviation, energy)
     return found
 
 

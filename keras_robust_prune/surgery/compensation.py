@@ -168,7 +168,6 @@ class Elimination:
         self.weights = self.inverse @ right
         self.rows = np.searchsorted(present, rows)
         self.energy = moments.energy
-        self._solved = np.zeros(0)
         self.costs = self._costs()
 
     def _costs(self) -> np.ndarray:

@@ -117,7 +117,7 @@ def variants() -> dict[str, tuple[Method, dict[str, object]]]:
         "no imitation": (Robust(repair="reconstruct"), {}),
         "no perturbed inputs": (Robust(perturb=False), {}),
         "noise instead of made inputs": (Robust(invert=False), {}),
-        "choice and least squares around inputs, too": (Robust(surround=True), {}),
+        "choice and least squares also around inputs": (Robust(surround=True), {}),
         "annealing over sets": (Robust(anneal=20), {}),
         "annealing over sets around inputs": (Robust(anneal=20, surround=True), {}),
         "bounds: width and entropy": (Robust(bounds=1.0), {}),
@@ -153,9 +153,10 @@ def main() -> None:
         sites = find_sites(graph)
         wanted = variants()
         for variant in options.variants.split(",") if options.variants else wanted:
+            variant = variant.strip()
             if variant == "uniform budgets" and measure == "units":
                 continue  # they are
-            method, changes = wanted[variant.strip()]
+            method, changes = wanted[variant]
             if changes.get("step") == "quarter":
                 changes = {"step": float(target) / 4}
             problem = Problem(

@@ -81,8 +81,9 @@ def doubled(model):
     return values
 
 
+@pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("calibration", [None, "weights"])
-def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration):
+def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration, merge):
     keras = kerases.module("tf_keras")
 
     def mlp(width):
@@ -93,7 +94,7 @@ def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration):
     small, large = mlp(8), mlp(16)
     large.set_weights(doubled(small))
     problem = problem_of(large, calibration=calibration)
-    (state,) = RECONSTRUCT.steps(problem)
+    (state,) = dataclasses.replace(RECONSTRUCT, merge=merge).steps(problem)
     kept = state.plan.kept(problem.sites.sites[0].name)
     assert sorted(unit % 8 for unit in kept) == list(range(8))
     x = np.random.default_rng(0).uniform(-1, 1, (50, 6)).astype("float32")
