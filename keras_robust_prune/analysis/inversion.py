@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.analysis.priors import LOOKS, InputSpace, start
+from keras_robust_prune.analysis.priors import InputSpace, start
 from keras_robust_prune.analysis.tapping import Taps, scores
 from keras_robust_prune.network import kerases
 from keras_robust_prune.network.graph import Graph, Node, Ref
@@ -27,8 +27,7 @@ _STEP = 0.035  # root mean square of one step per value
 _BLUR = 0.3  # share of the blurred picture in every step
 _PULL = 0.005  # towards the neutral value, per step
 _MATCH_STEPS = 60
-_MATCH_RATE = 0.02
-_LOOKED_AT = 128  # inputs of each look
+_MATCH_RATE = 0.05
 _STATISTICS = 100.0  # weight of the statistics, beside the classes' 1
 _VARIATION = 3.0  # weight of the total variation
 
@@ -71,7 +70,7 @@ def ascend(
         ]
 
     def make(number: int) -> list[Any]:
-        units = [tf.constant(start(space, number, rng, ("blobs",))) for space in spaces]
+        units = [tf.constant(start(space, number, rng, sparse=1.0)) for space in spaces]
         targets = _targets(taps, units, spaces, rng)
         size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
         for _ in range(_ASCENT_STEPS):
@@ -136,8 +135,6 @@ def match(
 ) -> tuple[tuple[np.ndarray, ...], dict[str, float]]:
     """Reproduce every BatchNorm's mean and deviation, with confident and diverse classes, smoothly.
 
-    The prior starts with the look that is nearest those statistics by itself.
-
     Returns:
         One array per network input, `(count, *shape)` float32, raw; and per BatchNorm layer the
         distance that is left.
@@ -162,11 +159,10 @@ def match(
         moved, first, second = _descend(t, units, tape.gradient(loss, units), first, second)
         return moved, first, second, apart
 
-    look = nearest_look(taps, stored, spaces, rng)
     reached: list[np.ndarray] = []
 
     def make(number: int) -> list[Any]:
-        units = [tf.constant(start(space, number, rng, (look,))) for space in spaces]
+        units = [tf.constant(start(space, number, rng)) for space in spaces]
         targets = _targets(taps, units, spaces, rng, skip=len(nodes))
         weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
         first = second = [tf.zeros_like(unit) for unit in units]
@@ -180,22 +176,6 @@ def match(
     arrays = _in_batches(make, spaces, count, taps, verbose)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
-
-
-def nearest_look(
-    taps: Taps,
-    stored: Sequence[tuple[Any, Any]],
-    spaces: Sequence[InputSpace],
-    rng: np.random.Generator,
-) -> str:
-    """The prior's look on which the layers' statistics are nearest those the network stores."""
-    number = min(_LOOKED_AT, taps.batch_size())
-    apart = {}
-    for look in LOOKS:
-        units = [start(space, number, rng, (look,)) for space in spaces]
-        tensors = taps.batch([space.raw(unit) for space, unit in zip(spaces, units, strict=True)])
-        apart[look] = float(sum(_distances(tensors[: len(stored)], stored)))
-    return min(apart, key=lambda look: apart[look])
 
 
 def _distances(tensors: Sequence[Any], stored: Sequence[tuple[Any, Any]]) -> list[Any]:

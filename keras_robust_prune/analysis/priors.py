@@ -1,29 +1,18 @@
 """What an input may be, and what it looks like before the network has a say.
 
-A prior knows no data. Images and signals have one of three looks: something bright before an even
-background, a smooth texture, or things that cover one another. Tables are normal around their
-neutral value.
-
-Reference:
-    [Lee, Mumford and Huang, 2001](https://doi.org/10.1023/A:1011109015675): pictures of things that
-    cover one another, with radii that fall as a power, have the statistics of photographs. Ellipses
-    instead of discs, and a little shade on each, are ours.
+A prior knows no data: images and signals are smooth, many show something bright before an even
+background, tables are normal around their neutral value.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_robust_prune.network.graph import Graph, Ref
-
-LOOKS = ("blobs", "textures", "leaves")
-_NUM_LEAVES = 60
-_RADII = (0.05, 0.8)  # of leaves, as shares of the longest side; their density falls as r**-3
-_SHADE = 0.3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,22 +80,12 @@ def _num_tokens(graph: Graph, ref: Ref) -> int:
     return min((int(x.config["input_dim"]) for x in kinds if x.kind == "Embedding"), default=0)
 
 
-def start(
-    space: InputSpace,
-    count: int,
-    rng: np.random.Generator,
-    looks: Sequence[str] = ("blobs", "textures"),
-) -> Any:
+def start(space: InputSpace, count: int, rng: np.random.Generator, sparse: float = 0.5) -> Any:
     """Draw inputs from the prior, in [0, 1] between the bounds.
 
-    Args:
-        space: what an input may be.
-        count: how many.
-        rng: of everything.
-        looks: of images and signals, all alike often: `"blobs"`, background with smooth bright
-            parts; `"textures"`, smooth noise of random brightness and contrast; `"leaves"`, the
-            same of even things that cover one another. Of tables every entry is normal around the
-            neutral value, with a width per row. Tokens are uniform.
+    Of images and signals a share of `sparse` is background with smooth bright parts, the rest
+    smooth textures of random brightness and contrast. Of tables every entry is normal around the
+    neutral value, with a width per row. Tokens are uniform.
 
     Returns:
         `(count, *shape)` float32.
@@ -122,62 +101,15 @@ def start(
         edge = (neutral == 0) | (neutral == 1)
         inner = neutral + noise
         return np.clip(np.where(edge, abs(neutral - abs(2 * noise)), inner), 0, 1).astype("float32")
+    axes = tuple(range(1, 1 + len(shape)))
     noise = smooth_noise(shape, count, rng)
-    look = (len(looks) * rng.random(broad)).astype(int)
+    share = rng.random(broad) < sparse
+    cut = np.quantile(noise, 0.8, axis=axes, keepdims=True)
+    blobs = np.clip(3 * (noise - cut) / (noise.max(axes, keepdims=True) - cut + 1e-9), 0, 1)
     up = rng.random(broad) >= neutral
-    brightness, contrast = rng.uniform(0.3, 0.7, broad), rng.uniform(0.08, 0.3, broad)
-    drawn = []
-    for name in looks:
-        if name == "blobs":
-            axes = tuple(range(1, 1 + len(shape)))
-            cut = np.quantile(noise, 0.8, axis=axes, keepdims=True)
-            blobs = np.clip(3 * (noise - cut) / (noise.max(axes, keepdims=True) - cut + 1e-9), 0, 1)
-            drawn.append(np.where(up, neutral + (1 - neutral) * blobs, neutral * (1 - blobs)))
-        elif name == "leaves":
-            leaves = _normalised(dead_leaves(shape, count, rng) + _SHADE * noise)
-            drawn.append(brightness + contrast * leaves)
-        else:
-            drawn.append(brightness + contrast * noise)
-    return np.clip(np.choose(look, drawn), 0, 1).astype("float32")
-
-
-def dead_leaves(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Even ellipses that cover one another; radii are distributed as r**-3, channels correlated.
-
-    Returns:
-        `(count, *shape)`, mean 0 and deviation 1 per item.
-
-    Example:
-        >>> x = dead_leaves((16, 16, 3), 2, np.random.default_rng(0))
-        >>> x.shape, bool((np.diff(x, axis=1) == 0).mean() > 0.5)  # most neighbours are of one leaf
-        ((2, 16, 16, 3), True)
-    """
-    spatial, channels = shape[:-1], shape[-1]
-    grids = np.meshgrid(*[(np.arange(n) + 0.5) / max(spatial) for n in spatial], indexing="ij")
-    broad = (count,) + (1,) * len(spatial)
-    ends = [length / max(spatial) for length in spatial]
-    found = np.broadcast_to(_colours(broad, channels, rng), (count, *shape))
-    for _ in range(_NUM_LEAVES):
-        share = rng.random(broad)
-        radius = (share / _RADII[1] ** 2 + (1 - share) / _RADII[0] ** 2) ** -0.5
-        away = np.zeros(1)
-        for grid, end in zip(grids, ends, strict=True):
-            axis = radius * np.exp(rng.normal(0, 0.4, broad))
-            away = away + ((grid - end * rng.random(broad)) / axis) ** 2
-        found = np.where((away < 1)[..., None], _colours(broad, channels, rng), found)
-    return _normalised(found)
-
-
-def _colours(broad: tuple[int, ...], channels: int, rng: np.random.Generator) -> np.ndarray:
-    own = rng.standard_normal((*broad, channels))
-    return own if channels == 1 else 0.45 * own + 0.9 * rng.standard_normal((*broad, 1))
-
-
-def _normalised(noise: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 per item."""
-    axes = tuple(range(1, noise.ndim))
-    noise = noise - noise.mean(axes, keepdims=True)
-    return np.asarray(noise / (noise.std(axes, keepdims=True) + 1e-9), "float32")
+    blobs = np.where(up, neutral + (1 - neutral) * blobs, neutral * (1 - blobs))
+    texture = rng.uniform(0.3, 0.7, broad) + rng.uniform(0.08, 0.3, broad) * noise
+    return np.clip(np.where(share, blobs, texture), 0, 1).astype("float32")
 
 
 def smooth_noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> np.ndarray:
@@ -200,4 +132,7 @@ def smooth_noise(shape: tuple[int, ...], count: int, rng: np.random.Generator) -
         white = 0.45 * white + 0.9 * rng.standard_normal((count, *spatial, 1))
     spectrum = np.fft.fftn(white, axes=axes) * (frequency**-1.5)[..., None]
     noise = np.real(np.fft.ifftn(spectrum, axes=axes))
-    return _normalised(noise)
+    every = (*axes, len(shape))
+    noise -= noise.mean(every, keepdims=True)
+    noise /= noise.std(every, keepdims=True) + 1e-9
+    return np.asarray(noise, "float32")

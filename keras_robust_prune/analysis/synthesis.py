@@ -1,9 +1,8 @@
 """Inputs made from the network itself: what stands in for the data that nobody gave us.
 
-A prior draws structured noise (bright parts, textures or things that cover one another; see
-`priors`), and gradients of the network shape it (`inversion`). Where the network stores BatchNorm
-statistics, they say which look the prior takes, and the made inputs reproduce them; where it does
-not, they stay *near* their prior and take only short
+A prior draws structured noise (smooth, with sparse bright parts or textures; see `priors`), and
+gradients of the network shape it (`inversion`). Where the network stores BatchNorm statistics, the
+made inputs reproduce them; where it does not, they stay *near* their prior and take only short
 steps towards the classes: inputs that are pushed further become confident and unnatural, and
 moments measured on them repaired our test networks clearly worse.
 

@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 from networks import network
 
-from keras_robust_prune.analysis import inversion
-from keras_robust_prune.analysis.priors import (
-    LOOKS,
-    InputSpace,
-    dead_leaves,
-    input_spaces,
-    smooth_noise,
-    start,
-)
+from keras_robust_prune.analysis.priors import InputSpace, input_spaces, smooth_noise, start
 from keras_robust_prune.analysis.synthesis import make_inputs
 from keras_robust_prune.analysis.tapping import Taps
 from keras_robust_prune.network.graph import split_activations
@@ -75,26 +67,11 @@ def test_matching_comes_nearer_to_the_stored_statistics_than_the_prior():
         assert made.distance[name] == pytest.approx(distance(made.arrays), rel=0.5)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_matching_starts_from_the_look_that_the_network_was_trained_on(look):
-    rng = np.random.default_rng(0)
-    graph = split_activations(read(network("conv_bn")))
-    (space,) = spaces = input_spaces(graph, (-1.0, 1.0))
-    nodes = inversion.statistics(graph)
-    taps = Taps(graph, [node.inputs[0] for node in nodes])
-    stored = []
-    for seen in taps.run([space.raw(start(space, 200, rng, (look,)))]):
-        seen = seen.reshape(-1, seen.shape[-1])
-        stored.append((seen.mean(0), seen.std(0) + 1e-3))
-    assert inversion.nearest_look(taps, stored, spaces, rng) == look
-
-
 @pytest.mark.parametrize("shape", [(5,), (12, 2), (8, 9, 3), (4, 5, 6, 2)])
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0), (-5.0, 0.0)])
-@pytest.mark.parametrize("looks", [LOOKS, ("leaves",)])
-def test_the_prior_stays_between_the_bounds(shape, bounds, looks):
+def test_the_prior_stays_between_the_bounds(shape, bounds):
     space = InputSpace(shape, *(np.float32(bound) for bound in bounds))
-    drawn = space.raw(start(space, 7, np.random.default_rng(0), looks))
+    drawn = space.raw(start(space, 7, np.random.default_rng(0)))
     assert drawn.shape == (7, *shape)
     assert drawn.min() >= bounds[0] - 1e-6
     assert drawn.max() <= bounds[1] + 1e-6
@@ -106,17 +83,6 @@ def test_smooth_noise_changes_less_between_neighbours_than_white_noise():
     # White noise of deviation 1 has neighbours sqrt(2) apart in root mean square.
     assert np.sqrt(np.square(np.diff(noise, axis=1)).mean()) < 0.5 * np.sqrt(2)
     np.testing.assert_allclose(noise.reshape(8, -1).std(1), 1.0, atol=1e-3)
-
-
-def test_dead_leaves_are_even_inside_and_hide_what_lies_under_them():
-    leaves = dead_leaves((32, 32, 3), 8, np.random.default_rng(0))
-    even = (np.diff(leaves, axis=1) == 0).all(-1)
-    assert 0.6 < even.mean() < 0.95
-    np.testing.assert_allclose(leaves.reshape(8, -1).mean(1), 0.0, atol=1e-5)
-    np.testing.assert_allclose(leaves.reshape(8, -1).std(1), 1.0, atol=1e-3)
-    # A picture has at most as many colours as leaves, and its ground.
-    colours = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in leaves]
-    assert max(colours) <= 61
 
 
 def test_ranges_that_make_no_sense_are_refused_together():
