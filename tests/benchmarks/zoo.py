@@ -53,7 +53,7 @@ NETWORKS = {
     "mnist_cnn": Network("mnist", 0.1, proven=1e-5, num_proven=16),  # .999, .91
     "mnist_robust_cnn": Network("mnist", 0.15, proven=0.03),  # .995, .89
     "credit_mlp": Network("creditcard", 0.25, 1.0, (-5.0, 5.0)),  # .934, .46
-    "xray_cnn": Network("pneumonia", 0.01),  # .803, .45
+    "xray_cnn": Network("pneumonia", 0.01, proven=1e-4, num_proven=4),  # .803, .45
     "cifar_cnn": Network("cifar10", 0.8, 1.0, (0.0, 255.0), 1e-4, 4),  # .793, .41
     "resnet20": Network("cifar10", 0.002, proven=1e-7, num_proven=4),  # .815, .29
 }
