@@ -4,7 +4,8 @@
     python tests/benchmarks/robust_table.py --rows mnist_mlp:units:.5 --tiers T0,T1 --seeds 0
 
 One line per run, written as soon as it is there; lines that are there already are not run again. Every run is a
-process of its own, so that its peak memory is its own. `--summary` prints the table of medians over seeds.
+process of its own, so that its peak memory is its own. `--summary` prints the table of medians over seeds; and, where
+the runs of `norm` (`--methods robust,norm`) are there, too, how much of what T2 gains over it T1 gains without data.
 """
 
 from __future__ import annotations
@@ -94,7 +95,27 @@ def summary(path: Path) -> str:
         medians = [statistics.median(float(run[name]) for run in runs) for name in NUMBERS]
         cells = [*key, str(len(runs)), *(f"{value:.4g}" for value in medians)]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines + shares(path))
+
+
+def shares(path: Path) -> list[str]:
+    """The share of T2's gain in accuracy over `norm` that T1 reaches, one line per row of the table."""
+    found: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
+    with path.open() as stored:
+        for line in csv.DictReader(stored):
+            runs = found.setdefault(tuple(line[name] for name in COLUMNS[:3]), {})
+            accuracies = runs.setdefault((line["method"], line["tier"]), [])
+            accuracies.append(float(line["accuracy"]))
+    lines = []
+    for key, runs in sorted(found.items()):
+        needed = [("norm", "T1"), ("robust", "T1"), ("robust", "T2")]
+        if all(pair in runs for pair in needed):
+            norm, made, real = (statistics.median(runs[pair]) for pair in needed)
+            share = f"{(made - norm) / (real - norm):.2f}" if real != norm else "-"
+            lines.append(
+                f"{':'.join(key)}: norm {norm:.3f}, T1 {made:.3f}, T2 {real:.3f}; share {share}"
+            )
+    return ["", *lines] if lines else []
 
 
 def main() -> None:
