@@ -95,26 +95,29 @@ def summary(path: Path) -> str:
         medians = [statistics.median(float(run[name]) for run in runs) for name in NUMBERS]
         cells = [*key, str(len(runs)), *(f"{value:.4g}" for value in medians)]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines + shares(path))
+    gains = shares(
+        {
+            key: statistics.median(float(run["accuracy"]) for run in runs)
+            for key, runs in found.items()
+        }
+    )
+    return "\n".join(lines + gains)
 
 
-def shares(path: Path) -> list[str]:
-    """The share of T2's gain in accuracy over `norm` that T1 reaches, one line per row of the table."""
-    found: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
-    with path.open() as stored:
-        for line in csv.DictReader(stored):
-            runs = found.setdefault(tuple(line[name] for name in COLUMNS[:3]), {})
-            accuracies = runs.setdefault((line["method"], line["tier"]), [])
-            accuracies.append(float(line["accuracy"]))
+def shares(accuracies: dict[tuple[str, ...], float]) -> list[str]:
+    """The share of T2's gain in accuracy over `norm` that T1 reaches, one line per row of the table.
+
+    Args:
+        accuracies: medians by network, measure, target, method and tier.
+    """
     lines = []
-    for key, runs in sorted(found.items()):
-        needed = [("norm", "T1"), ("robust", "T1"), ("robust", "T2")]
-        if all(pair in runs for pair in needed):
-            norm, made, real = (statistics.median(runs[pair]) for pair in needed)
+    for row in sorted({key[:3] for key in accuracies}):
+        needed = [(*row, *run) for run in (("norm", "T1"), ("robust", "T1"), ("robust", "T2"))]
+        if all(key in accuracies for key in needed):
+            norm, made, real = (accuracies[key] for key in needed)
             share = f"{(made - norm) / (real - norm):.2f}" if real != norm else "-"
-            lines.append(
-                f"{':'.join(key)}: norm {norm:.3f}, T1 {made:.3f}, T2 {real:.3f}; share {share}"
-            )
+            told = f"norm {norm:.3f}, T1 {made:.3f}, T2 {real:.3f}; share {share}"
+            lines.append(f"{':'.join(row)}: {told}")
     return ["", *lines] if lines else []
 
 
