@@ -22,13 +22,14 @@ import numpy as np
 from keras_robust_prune.analysis import inversion
 from keras_robust_prune.analysis.priors import InputSpace, input_spaces, start
 from keras_robust_prune.analysis.tapping import logit_refs
-from keras_robust_prune.network.costs import num_macs
+from keras_robust_prune.network.costs import num_macs, num_values
 from keras_robust_prune.network.graph import Graph, split_activations
 
 # How many inputs are made: as many as about this many multiplications of forward passes allow, and
 # 512 where five times as many do. Each input then takes about 150 passes.
 _WORK = 2e10
 _FEWEST, _USUAL, _MOST = 64, 512, 12_000
+_VALUE = 50  # multiplications that take as long as one value of a tensor, written and read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,14 +47,20 @@ class MadeInputs:
     distance: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def usual_count(macs: float) -> int:
-    """How many inputs are made for a network of so many multiplications: 64 to 12,000.
+def usual_count(macs: float, values: float = 0.0) -> int:
+    """How many inputs are made, 64 to 12,000: what makes a network slow decides.
+
+    Args:
+        macs: multiplications of one forward pass.
+        values: numbers in the tensors of one forward pass; depthwise networks have many.
 
     Example:
         >>> [usual_count(macs) for macs in (1e5, 1e7, 4e7, 3e8, 4e9)]
         [12000, 2000, 512, 333, 64]
+        >>> usual_count(7.5e6), usual_count(7.5e6, 0.72e6)  # MobileNetV1 of a quarter's width
+        (2666, 555)
     """
-    allowed = _WORK / max(macs, 1)
+    allowed = _WORK / max(macs, _VALUE * values, 1)
     return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))
 
 
@@ -88,7 +95,7 @@ def make_inputs(
     """
     spaces = input_spaces(graph, input_range)
     if count is None:
-        count = usual_count(num_macs(graph))
+        count = usual_count(num_macs(graph), num_values(graph))
     key = _digest(graph, spaces, (count, seed, invert))
     if key not in _last:
         split = split_activations(graph)

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.rules import rule_for
+from keras_robust_prune.network.rules.base import spatial_size
 from keras_robust_prune.network.sites import Site, Sites
 
 
@@ -25,6 +26,15 @@ class Cost(NamedTuple):
 def num_macs(graph: Graph) -> int:
     """Multiply-accumulate operations of the whole network on one input."""
     return sum(rule_for(graph.layer_of(node)).macs(graph, node) for node in graph.nodes)
+
+
+def num_values(graph: Graph) -> int:
+    """Numbers in the tensors that all calls of the network make of one input.
+
+    Where a kernel is small (depthwise, 1 x 1 on few channels) reading and writing them takes the
+    time, not multiplying.
+    """
+    return sum(spatial_size(shape) for node in graph.nodes for shape in node.shapes)
 
 
 def prunable_params(graph: Graph, sites: Sites) -> int:
