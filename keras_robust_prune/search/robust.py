@@ -112,11 +112,12 @@ class Robust:
                     verbose=problem.verbose,
                     perturb=self.perturb,
                 )
-                if done.kept:
+                if done.share:
                     graph = embed(graph, done.graph, problem.sites, plan)
                 metrics |= {
                     "imitation_error_before": done.error_before,
-                    "imitation_error": min(done.error_before, done.error_after),
+                    "imitation_error": done.error_after,
+                    "imitation_share": done.share,
                     "imitation_radius": done.radius,
                 }
             state = PruningState(step + 1, graph, plan, metrics)
