@@ -112,12 +112,11 @@ class Robust:
                     verbose=problem.verbose,
                     perturb=self.perturb,
                 )
-                if done.share:
+                if done.kept:
                     graph = embed(graph, done.graph, problem.sites, plan)
                 metrics |= {
                     "imitation_error_before": done.error_before,
-                    "imitation_error": done.error_after,
-                    "imitation_share": done.share,
+                    "imitation_error": min(done.error_before, done.error_after),
                     "imitation_radius": done.radius,
                 }
             state = PruningState(step + 1, graph, plan, metrics)

@@ -3,13 +3,7 @@
 No label and no loss of the user's is involved: the targets are the dense network's logits, the
 inputs are the made ones (or real unlabelled ones), half of every batch moved at random, half
 adversarially against the pruned network, within a radius that is measured on the network itself.
-Inputs that are held back decide how far to go from the weights before to those after: training fits
-what made inputs have of their own, too, and part of the way often serves inputs it has not seen better.
-
-Reference:
-    [Wortsman et al., 2022](https://arxiv.org/abs/2109.01903) go part of the way between weights
-    before and after fine-tuning, for inputs unlike those trained on. Choosing the share on inputs
-    held back is ours.
+Inputs that are held back decide whether the result is kept.
 """
 
 from __future__ import annotations
@@ -35,7 +29,6 @@ _WORK = 4e12  # multiplications that training may take
 _FEWEST, _MOST = 200, 6000
 _RATE = 2e-3
 _HELD = 8  # one of so many inputs is held back
-_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the weights before to those after
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,16 +37,15 @@ class Imitation:
 
     Attributes:
         graph: the pruned network, better or as it was.
-        share: how far its weights went from those before training to those after, [0, 1].
-        error_before, error_after: squared logit error of the pruned network as it came and of
-            `graph`, on the inputs held back and around them, over the variance of the dense
-            network's logits. Lower is better.
+        kept: whether training was kept.
+        error_before, error_after: squared logit error on the inputs held back and around them, over
+            the variance of the dense network's logits. Lower is better.
         radius: the l-inf radius, as a share of the input range.
         num_steps: how many were taken.
     """
 
     graph: Graph
-    share: float
+    kept: bool
     error_before: float
     error_after: float
     radius: float
@@ -94,22 +86,14 @@ def imitate(
     """
     course = _Course(dense, pruned, sources, spaces, perturb)
     course.num_steps = num_steps or course.num_steps
-    before = course.values()
-    errors = {0.0: course.error(held)}
+    before = course.error(held)
     steps = course.train(sources, seed, seconds, verbose)
-    after = course.values()
-    for share in _SHARES:
-        course.assign(before, after, share)
-        error = course.error(held)
-        errors[share] = error if math.isfinite(error) else math.inf
-    best = min(errors, key=errors.__getitem__)
+    after = course.error(held)
+    kept = bool(math.isfinite(after) and after < before)
     if verbose:
-        print(f"imitation error {errors[0.0]:.4f} -> {errors[best]:.4f}, {best:.0%} of the way")
-    graph = pruned
-    if best:
-        course.assign(before, after, best)
-        graph = course.trained()
-    return Imitation(graph, best, errors[0.0], errors[best], course.radius, steps)
+        print(f"imitation error {before:.4f} -> {after:.4f}{'' if kept else ', not kept'}")
+    graph = course.trained() if kept else pruned
+    return Imitation(graph, kept, before, after, course.radius, steps)
 
 
 def hold_back(
@@ -249,15 +233,6 @@ class _Course:
             if now - began > seconds:
                 return number + 1
         return self.num_steps
-
-    def values(self) -> list[np.ndarray]:
-        """The student's weights as they are now."""
-        return [np.array(weight) for weight in self.weights]
-
-    def assign(self, before: list[np.ndarray], after: list[np.ndarray], share: float) -> None:
-        """Give the student the weights that lie a share of the way between two."""
-        for weight, one, other in zip(self.weights, before, after, strict=True):
-            weight.assign((1 - share) * one + share * other)
 
     def error(self, sources: Sequence[Sequence[np.ndarray]]) -> float:
         """Mean squared error over the logits' variance, on inputs and around them."""
