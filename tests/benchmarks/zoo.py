@@ -68,9 +68,16 @@ def load_model(name: str) -> Any:
 def load_data(
     name: str, num: int | None, part: str = "test", folder: Path | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `num` inputs, as the network takes them, and their labels `(num,)`."""
+    """The first `num` inputs, as the network takes them, and their labels `(num,)`.
+
+    Training inputs come in an order of chance, the same every time: a file may be sorted by class.
+    """
     network = NETWORKS[name]
     with np.load((folder or Path(SHARED.value)) / "data" / f"{network.data}.npz") as arrays:
-        x, y = arrays[f"x_{part}"][:num], arrays[f"y_{part}"][:num]
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    order = np.arange(len(x))
+    if part == "train":
+        order = np.random.default_rng(0).permutation(order)
+    x, y = x[order[:num]], y[order[:num]]
     x = (x / np.float32(network.scale)).astype(np.float32)
     return (x[..., np.newaxis] if x.ndim == 3 else x), y.reshape(-1).astype(np.int64)
