@@ -47,7 +47,7 @@ class MadeInputs:
     distance: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def usual_count(macs: float, values: float = 0.0) -> int:
+def usual_count(macs: float, values: float) -> int:
     """How many inputs are made, 64 to 12,000: what makes a network slow decides.
 
     Args:
@@ -55,10 +55,10 @@ def usual_count(macs: float, values: float = 0.0) -> int:
         values: numbers in the tensors of one forward pass; depthwise networks have many.
 
     Example:
-        >>> [usual_count(macs) for macs in (1e5, 1e7, 4e7, 3e8, 4e9)]
+        >>> [usual_count(macs, macs / 60) for macs in (1e5, 1e7, 4e7, 3e8, 4e9)]
         [12000, 2000, 512, 333, 64]
-        >>> usual_count(7.5e6), usual_count(7.5e6, 0.72e6)  # MobileNetV1 of a quarter's width
-        (2666, 555)
+        >>> usual_count(7.5e6, 0.72e6)  # MobileNetV1 of a quarter's width
+        555
     """
     allowed = _WORK / max(macs, _VALUE * values, 1)
     return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))

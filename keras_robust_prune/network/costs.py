@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_robust_prune.network.graph import Graph
 from keras_robust_prune.network.rules import rule_for
-from keras_robust_prune.network.rules.base import spatial_size
+from keras_robust_prune.network.rules.base import known_size
 from keras_robust_prune.network.sites import Site, Sites
 
 
@@ -34,7 +34,7 @@ def num_values(graph: Graph) -> int:
     Where a kernel is small (depthwise, 1 x 1 on few channels) reading and writing them takes the
     time, not multiplying.
     """
-    return sum(spatial_size(shape) for node in graph.nodes for shape in node.shapes)
+    return sum(known_size(shape) for node in graph.nodes for shape in node.shapes)
 
 
 def prunable_params(graph: Graph, sites: Sites) -> int:

@@ -83,30 +83,26 @@ def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
     x, y = load_data(name, NUM.value)
     begin = time.perf_counter()
     pgd, apgd = f"pgd@{network.eps}", f"apgd-{APGD_STEPS.value}@{network.eps}"
-    corrupted = x.ndim == 4 and "corruptions" in ALSO.value
-    strong = "apgd" in ALSO.value
+    corrupted = "corruptions" in ALSO.value and x.ndim == 4
     found = krp.evaluate(
-        pruned, x, y, attacks=[pgd, apgd] if strong else [pgd],
+        pruned, x, y, attacks=[pgd, apgd] if "apgd" in ALSO.value else [pgd],
         corruptions="standard" if corrupted else (), reference=dense,
         input_range=network.input_range,
     )  # fmt: skip
-    right, agree = math.nan, math.nan
+    values = dict.fromkeys(MEASURES, math.nan)
+    values |= {"clean": found.accuracy, "pgd": found[pgd], "agreement": found["agreement"]}
+    if "apgd" in ALSO.value:
+        values["apgd"] = found[str(krp.Attack.parse(apgd))]
+    if corrupted:
+        values["corruptions"] = found.corruption_accuracy
     if "certified" in ALSO.value:
         some = slice(network.num_proven)
         proven = krp.certify(dense, pruned, x[some], network.proven, network.input_range)
-        right = float(np.mean(found.find("clean").holds[some] & proven.pruned_is_constant))
-        agree = float(np.mean(proven.agree))
-    return {
-        "clean": found.accuracy,
-        "pgd": found[pgd],
-        "apgd": found[str(krp.Attack.parse(apgd))] if strong else math.nan,
-        "corruptions": found.corruption_accuracy if corrupted else math.nan,
-        "agreement": found["agreement"],
-        "certified right": right,
-        "certified to agree": agree,
-        "measure seconds": time.perf_counter() - begin,
-        "warnings": json.dumps(found.warnings),
-    }
+        right = found.find("clean").holds[some]
+        values["certified right"] = float(np.mean(right & proven.pruned_is_constant))
+        values["certified to agree"] = float(np.mean(proven.agree))
+    seconds = time.perf_counter() - begin
+    return {**values, "measure seconds": seconds, "warnings": json.dumps(found.warnings)}
 
 
 def run(name: str, method: str, target: str, seed: str) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def load_data(
     network = NETWORKS[name]
     with np.load((folder or Path(SHARED.value)) / "data" / f"{network.data}.npz") as arrays:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    order = np.arange(len(x))
     if part == "train":
-        order = np.random.default_rng(0).permutation(order)
-    x, y = x[order[:num]], y[order[:num]]
+        order = np.random.default_rng(0).permutation(len(x))
+        x, y = x[order], y[order]
+    x, y = x[:num], y[:num]
     x = (x / np.float32(network.scale)).astype(np.float32)
     return (x[..., np.newaxis] if x.ndim == 3 else x), y.reshape(-1).astype(np.int64)

@@ -10,8 +10,8 @@ from keras_robust_prune.network.rules.base import (
     Barrier,
     Lengths,
     Rule,
+    known_size,
     known_weights,
-    spatial_size,
 )
 from keras_robust_prune.network.tracing import CONSUMES, PRODUCES, Labels, Tracing
 
@@ -73,7 +73,7 @@ class MultiHeadAttention(Rule):
 
     def macs(self, graph: Graph, node: Node) -> int:
         weights = graph.layer_of(node).weights
-        steps = {name: spatial_size(graph.shape(ref)[:-1]) for name, ref in sources(node).items()}
+        steps = {name: known_size(graph.shape(ref)[:-1]) for name, ref in sources(node).items()}
         steps["attention_output"] = steps["query"]
         projected = sum(steps[k.split("/")[0]] * weights[k].size for k in KERNELS)
         _, heads, width = weights["query/kernel"].shape

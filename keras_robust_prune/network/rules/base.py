@@ -217,7 +217,7 @@ def known_weights(layer: Layer, *names: str) -> None:
         raise Barrier("unknown_weights", f"has weights that its rule does not know: {listed}")
 
 
-def spatial_size(shape: Sequence[int | None]) -> int:
+def known_size(shape: Sequence[int | None]) -> int:
     """Product of a shape's known lengths; unknown ones count as 1."""
     return int(np.prod([length or 1 for length in shape], dtype=np.int64))
 
@@ -225,4 +225,4 @@ def spatial_size(shape: Sequence[int | None]) -> int:
 def places(layer: Layer, shape: Sequence[int | None]) -> int:
     """How many positions a tensor has beside its channels; unknown lengths count as 1."""
     axis = channel_axis(layer, len(shape))
-    return spatial_size([length for k, length in enumerate(shape) if k != axis])
+    return known_size([length for k, length in enumerate(shape) if k != axis])

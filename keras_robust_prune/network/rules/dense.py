@@ -10,10 +10,10 @@ from keras_robust_prune.network.rules.base import (
     Barrier,
     Lengths,
     Rule,
+    known_size,
     known_weights,
     last_axis,
     one_output,
-    spatial_size,
 )
 from keras_robust_prune.network.rules.elementwise import freeze_mixed
 from keras_robust_prune.network.tracing import CONSUMES, PRODUCES, Labels, Tracing
@@ -42,7 +42,7 @@ class Dense(Rule):
         return {"units": lengths["kernel", 1]}
 
     def positions(self, graph: Graph, node: Node) -> int:
-        return spatial_size(node.shapes[0][:-1])
+        return known_size(node.shapes[0][:-1])
 
 
 class EinsumDense(Rule):
@@ -78,7 +78,7 @@ class EinsumDense(Rule):
     def positions(self, graph: Graph, node: Node) -> int:
         source, kernel, _ = _letters(graph.layer_of(node).config["equation"], graph, node)
         shape = graph.shape(node.inputs[0])
-        return spatial_size([n for s, n in zip(source[1:], shape, strict=True) if s not in kernel])
+        return known_size([n for s, n in zip(source[1:], shape, strict=True) if s not in kernel])
 
 
 def _letters(equation: str, graph: Graph, node: Node) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.network.graph import Graph, Layer, Node, Shape
-from keras_robust_prune.network.rules.base import Barrier, Lengths, spatial_size
+from keras_robust_prune.network.rules.base import Barrier, Lengths, known_size
 from keras_robust_prune.network.rules.calls import argument, rank_in
 from keras_robust_prune.network.rules.shaping import Move
 from keras_robust_prune.network.tracing import CARRIES, Labels, Tracing
@@ -21,7 +21,7 @@ class InOrder(Move):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         before, after = graph.shape(node.inputs[0]), node.shapes[0]
-        if None in after or spatial_size(before) != spatial_size(after):
+        if None in after or known_size(before) != known_size(after):
             return self.of_unknown_size(graph, node, inputs[0], tracing)
         return super().trace(graph, node, inputs, tracing)
 

@@ -14,8 +14,8 @@ from keras_robust_prune.network.rules.base import (
     Barrier,
     Lengths,
     Rule,
+    known_size,
     rule_for,
-    spatial_size,
 )
 from keras_robust_prune.network.tracing import CARRIES, Labels, Tracing, relabel
 
@@ -151,7 +151,7 @@ class TimeDistributed(Rule):
 
     def macs(self, graph: Graph, node: Node) -> int:
         inner, call = self.inner(graph, node)
-        return spatial_size(node.shapes[0][:1]) * rule_for(inner.layer_of(call)).macs(inner, call)
+        return known_size(node.shapes[0][:1]) * rule_for(inner.layer_of(call)).macs(inner, call)
 
 
 def _inner_layer(layer: Layer) -> Layer:
