@@ -13,25 +13,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_robust_prune.analysis.certificate import certify as certify
-    from keras_robust_prune.delivery.tflite import export_tflite as export_tflite
+    from keras_robust_prune.backends import ModelError as ModelError
     from keras_robust_prune.evaluation.attacks import Attack as Attack
     from keras_robust_prune.evaluation.evaluate import evaluate as evaluate
     from keras_robust_prune.evaluation.results import Evaluation as Evaluation
-    from keras_robust_prune.network.inspection import inspect as inspect
-    from keras_robust_prune.network.kerases import ModelError as ModelError
-    from keras_robust_prune.network.rules import Rule as Rule
-    from keras_robust_prune.network.rules import register_rule as register_rule
-    from keras_robust_prune.network.summary import summary as summary
+    from keras_robust_prune.export.tflite import export_tflite as export_tflite
+    from keras_robust_prune.layers.rules import Rule as Rule
+    from keras_robust_prune.layers.rules import register_rule as register_rule
+    from keras_robust_prune.pruning.prune import prune as prune
+    from keras_robust_prune.pruning.pruner import Pruner as Pruner
+    from keras_robust_prune.pruning.result import PruningResult as PruningResult
+    from keras_robust_prune.surgery.inspection import inspect as inspect
     from keras_robust_prune.surgery.plan import Plan as Plan
     from keras_robust_prune.surgery.plan import Removal as Removal
+    from keras_robust_prune.surgery.summary import summary as summary
     from keras_robust_prune.training.callbacks import RobustPruning as RobustPruning
-    from keras_robust_prune.training.pruner import Pruner as Pruner
-    from keras_robust_prune.training.pruning import prune as prune
-    from keras_robust_prune.training.result import PruningResult as PruningResult
     from keras_robust_prune.training.wrappers import load as load
     from keras_robust_prune.training.wrappers import strip as strip
     from keras_robust_prune.training.wrappers import wrap as wrap
+    from keras_robust_prune.verify.certificate import certify as certify
 
 __version__ = "0.1.0"
 
@@ -39,22 +39,22 @@ __version__ = "0.1.0"
 MENU = {
     "Attack": "evaluation.attacks",
     "Evaluation": "evaluation.results",
-    "ModelError": "network.kerases",
+    "ModelError": "backends",
     "Plan": "surgery.plan",
-    "Pruner": "training.pruner",
-    "PruningResult": "training.result",
+    "Pruner": "pruning.pruner",
+    "PruningResult": "pruning.result",
     "Removal": "surgery.plan",
     "RobustPruning": "training.callbacks",
-    "Rule": "network.rules",
-    "certify": "analysis.certificate",
+    "Rule": "layers.rules",
+    "certify": "verify.certificate",
     "evaluate": "evaluation.evaluate",
-    "export_tflite": "delivery.tflite",
-    "inspect": "network.inspection",
+    "export_tflite": "export.tflite",
+    "inspect": "surgery.inspection",
     "load": "training.wrappers",
-    "prune": "training.pruning",
-    "register_rule": "network.rules",
+    "prune": "pruning.prune",
+    "register_rule": "layers.rules",
     "strip": "training.wrappers",
-    "summary": "network.summary",
+    "summary": "surgery.summary",
     "wrap": "training.wrappers",
 }
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
-from keras_robust_prune.delivery.inputs import load_inputs, load_labelled, load_range
+from keras_robust_prune.export.inputs import load_inputs, load_labelled, load_range
 
 PROGRAM = "keras-robust-prune"
 ABOUT = "Makes a trained Keras network smaller, without its training data."
@@ -174,7 +174,7 @@ def prune_command(values: Any, arguments: Sequence[str]) -> None:
     source, target = arguments
     input_range = load_range(values.input_range)
 
-    from keras_robust_prune.delivery.workflow import Job
+    from keras_robust_prune.export.workflow import Job
 
     Job(
         source,
@@ -192,7 +192,7 @@ def prune_command(values: Any, arguments: Sequence[str]) -> None:
 
 def inspect_command(values: Any, arguments: Sequence[str]) -> None:
     """`inspect IN`."""
-    from keras_robust_prune.network.inspection import inspect
+    from keras_robust_prune.surgery.inspection import inspect
 
     print(inspect(arguments[0], keep=values.keep))
 
@@ -222,8 +222,8 @@ def evaluate_command(values: Any, arguments: Sequence[str]) -> None:
 def demo_command(values: Any, arguments: Sequence[str]) -> None:
     """`demo [FOLDER]`."""
     from keras_robust_prune import demo
-    from keras_robust_prune.delivery.workflow import Job
-    from keras_robust_prune.network import writing
+    from keras_robust_prune.export.workflow import Job
+    from keras_robust_prune.keras_io import writing
 
     folder = Path(arguments[0] if arguments else "keras_robust_prune_demo")
     dense, pruned, tflite = folder / "dense", folder / "pruned", folder / "pruned.tflite"

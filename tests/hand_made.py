@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref, refs_in
-from keras_robust_prune.network.sites import trace
-from keras_robust_prune.network.tracing import Labels, Tracing
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, refs_in
+from keras_robust_prune.graph.tracing import Labels, Tracing
+from keras_robust_prune.surgery.groups import trace
 
 Shape = tuple[int | None, ...]
 Uses = dict[tuple[str, int], tuple[str, list[int]]]

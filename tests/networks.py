@@ -16,18 +16,18 @@ from networks_chains import CHAINS
 from networks_graphs import GRAPHS
 from networks_normalised import NORMALISED as NORMALISED
 
-from keras_robust_prune.network import kerases
+from keras_robust_prune import backends
 
 NETWORKS: dict[str, Callable[[Any], Any]] = {
     make.__name__: make for make in CHAINS + GRAPHS + NORMALISED
 }
-CASES = [(name, keras) for name in NETWORKS for keras in kerases.NAMES]
-CHAIN_CASES = [(make.__name__, keras) for make in CHAINS for keras in kerases.NAMES]
+CASES = [(name, keras) for name in NETWORKS for keras in backends.NAMES]
+CHAIN_CASES = [(make.__name__, keras) for make in CHAINS for keras in backends.NAMES]
 
 
 def network(name: str, keras: str = "tf_keras") -> Any:
     """The network of that name in `"tf_keras"` or `"keras"`, with its random weights."""
-    module = kerases.module(keras)
+    module = backends.module(keras)
     module.utils.set_random_seed(0)
     return randomise(NETWORKS[name](module), zlib.crc32(name.encode()))
 
@@ -78,4 +78,4 @@ def random_inputs(model: Any, batch: int = 4, seed: int = 0) -> Any:
 
 def outputs_of(model: Any, inputs: Any) -> list[np.ndarray]:
     """What a model answers, as arrays in the order of its outputs."""
-    return [np.array(part) for part in kerases.tensorflow().nest.flatten(model(inputs))]
+    return [np.array(part) for part in backends.tensorflow().nest.flatten(model(inputs))]

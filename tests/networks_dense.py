@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 
 
 def mlp(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.network import kerases
+from keras_robust_prune import backends
 
 
 def conv_bn_relu(layers: Any, x: Any, filters: int, **kwargs: Any) -> Any:
@@ -217,7 +217,7 @@ def recurrent(keras: Any) -> Any:
 def operators(keras: Any) -> Any:
     """Operators on tensors: layers of their own in tf_keras, operations in Keras 3."""
     layers, old = keras.layers, keras.__name__ == "tf_keras"
-    ops = kerases.tensorflow() if old else keras.ops
+    ops = backends.tensorflow() if old else keras.ops
     inputs = keras.Input((8, 8, 2))
     x = layers.Conv2D(6, 3)(inputs)
     x = (ops.nn.relu if old else ops.relu)(2 - x * 2 + 1)

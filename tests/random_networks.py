@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from networks import random_inputs, randomise
 
-from keras_robust_prune.network import kerases
+from keras_robust_prune import backends
 
 WIDTHS = (2, 3, 4, 6)
 ACTIVATIONS = ("relu", "linear", "tanh", "sigmoid", "elu", "softmax")
@@ -24,7 +24,7 @@ class Growth:
     """A network while it grows."""
 
     def __init__(self, seed: int, keras: str) -> None:
-        self.keras = kerases.module(keras)
+        self.keras = backends.module(keras)
         self.layers = self.keras.layers
         self.old = keras == "tf_keras"
         self.draw = np.random.default_rng(seed)
@@ -264,7 +264,7 @@ def recur(g: Growth, x: Any) -> Any:
 
 def operate(g: Growth, x: Any) -> Any:
     """Operators on tensors."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     ops = tf if g.old else g.keras.ops
     rank, channels = len(x.shape), size(x)[-1]
     vector = g.draw.uniform(0.5, 1.5, channels).astype("float32")

@@ -15,9 +15,19 @@ ROOT = Path(__file__).parent.parent
 NAME = "keras_robust_prune"
 PACKAGE = ROOT / NAME
 # A room imports only from rooms before it. The menu, the package itself, stands above all.
-ORDER = ("intervals", "network", "analysis", "surgery", "search", "evaluation")
-ORDER += ("training", "delivery", "demo", "cli", NAME)
-DOOR = f"{NAME}.network.kerases"
+ORDER = ("backends", "inputs", "primitives", "graph", "layers", "keras_io", "surgery", "verify")
+ORDER += (
+    "synthesis",
+    "methods",
+    "evaluation",
+    "training",
+    "pruning",
+    "export",
+    "demo",
+    "cli",
+    NAME,
+)
+DOOR = f"{NAME}.backends"
 BEHIND_THE_DOOR = {
     "tensorflow",
     "tf_keras",
@@ -32,7 +42,7 @@ ALL_SOURCES = SOURCES + sorted((ROOT / "tests").rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
-    """`keras_robust_prune/network/graph.py` is `keras_robust_prune.network.graph`."""
+    """`keras_robust_prune/network/graph.py` is `keras_robust_prune.graph.graph`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

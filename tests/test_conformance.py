@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from networks import CASES, network, outputs_of, random_inputs
 
-from keras_robust_prune.network.reading import build, load, read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.network.writing import save
+from keras_robust_prune.keras_io.reading import build, load, read
+from keras_robust_prune.keras_io.writing import save
 from keras_robust_prune.surgery.cutting import cut, mask, merge
+from keras_robust_prune.surgery.groups import find_sites
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.training.wrappers import masked_layers, strip, wrap
 

@@ -16,22 +16,22 @@ import pytest
 from networks_dense import mlp
 
 import keras_robust_prune as krp
-from keras_robust_prune.analysis.bounds import Bounds, interval_bounds
-from keras_robust_prune.analysis.deviation import output_deviation
-from keras_robust_prune.analysis.energy import PublishedEnergy, RelativeEnergy
-from keras_robust_prune.analysis.saliency import pair_distances
-from keras_robust_prune.analysis.updating import updated_bounds
-from keras_robust_prune.network import kerases
-from keras_robust_prune.network.graph import Graph, Ref, map_refs, split_activations
-from keras_robust_prune.network.lowering import lower
-from keras_robust_prune.network.reading import read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.search.annealing import walk
-from keras_robust_prune.search.guided import Candidates, Greedy, Paper
-from keras_robust_prune.search.problem import Problem, PruningState
-from keras_robust_prune.search.schedules import falling_temperature
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph, Ref, map_refs, split_activations
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.lowering import lower
+from keras_robust_prune.methods.problem import Problem, PruningState
+from keras_robust_prune.methods.reference.annealing import walk
+from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy
+from keras_robust_prune.methods.reference.guided import Candidates, Greedy, Paper
+from keras_robust_prune.methods.reference.saliency import pair_distances
+from keras_robust_prune.methods.schedules import falling_temperature
 from keras_robust_prune.surgery.cutting import merge
+from keras_robust_prune.surgery.groups import find_sites
 from keras_robust_prune.surgery.plan import Removal
+from keras_robust_prune.verify.bounds import Bounds, interval_bounds
+from keras_robust_prune.verify.deviation import output_deviation
+from keras_robust_prune.verify.updating import updated_bounds
 
 # Merged weights are sums in float32; what that rounds away is no part of a deviation.
 ROUNDED = 1e-6
@@ -54,7 +54,7 @@ def changes(graph: Graph, drop: int, keep: int, inputs: np.ndarray, layer: str) 
 
 
 def keras_model(*layers: Any, shape: tuple[int, ...], seed: int = 0) -> Any:
-    keras = kerases.tf_keras()
+    keras = backends.tf_keras()
     model = keras.Sequential([keras.Input(shape), *layers])
     rng = np.random.default_rng(seed)
     for weight in model.weights:
@@ -75,7 +75,7 @@ def test_fault_01_the_input_range_is_that_of_the_inputs():
 
 
 def test_fault_01_nor_is_it_that_of_a_flattened_convolution():
-    layers = kerases.tf_keras().layers
+    layers = backends.tf_keras().layers
     convolution = layers.Conv2D(4, 2, name="conv", activation="relu")
     graph = read(
         keras_model(convolution, layers.Flatten(name="flat"), layers.Dense(3), shape=(4, 4, 2))
@@ -185,7 +185,7 @@ def test_fault_07_names_mean_nothing():
 
 
 def test_fault_08_batch_normalization_is_part_of_the_analysis():
-    layers = kerases.tf_keras().layers
+    layers = backends.tf_keras().layers
     first = layers.Dense(6, name="first")
     model = keras_model(
         first, layers.BatchNormalization(), layers.ReLU(), layers.Dense(3), shape=(4,)
@@ -206,7 +206,7 @@ def test_fault_08_batch_normalization_is_part_of_the_analysis():
 
 
 def test_fault_09_the_result_is_smaller_and_is_saved(tmp_path: Path):
-    layers = kerases.tf_keras().layers
+    layers = backends.tf_keras().layers
     model = keras_model(layers.Dense(16, activation="relu"), layers.Dense(3), shape=(8,))
     result = krp.prune(model, target=0.5, method="paper", step=0.25, verbose=0)
     params = 8 * 8 + 8 + 8 * 3 + 3
@@ -301,7 +301,7 @@ def test_fault_15_everything_drawn_is_seeded_and_no_generator_is_shared():
 
 
 def test_fault_16_one_output_decides_at_logit_zero_and_more_than_fgsm_attacks():
-    layers = kerases.tf_keras().layers
+    layers = backends.tf_keras().layers
     model = keras_model(layers.Dense(1, activation="sigmoid"), shape=(1,))
     model.set_weights([np.array([[1.0]]), np.array([-0.5])])
     x = np.array([[0.1], [0.45], [0.55], [0.9]])

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from networks_dense import mlp
 
-from keras_robust_prune.analysis.bounds import interval_bounds
-from keras_robust_prune.analysis.deviation import output_deviation
-from keras_robust_prune.analysis.energy import PublishedEnergy, RelativeEnergy
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.lowering import lower
-from keras_robust_prune.network.sites import Site, find_sites
-from keras_robust_prune.search.guided import CANDIDATES_PER_MERGE, LEAST_CANDIDATES, Greedy, Paper
-from keras_robust_prune.search.problem import Problem
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.layers.lowering import lower
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy
+from keras_robust_prune.methods.reference.guided import (
+    CANDIDATES_PER_MERGE,
+    LEAST_CANDIDATES,
+    Greedy,
+    Paper,
+)
+from keras_robust_prune.surgery.groups import Site, find_sites
+from keras_robust_prune.verify.bounds import interval_bounds
+from keras_robust_prune.verify.deviation import output_deviation
 
 Ends = tuple[list[float], list[float]]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.network import kerases
+from keras_robust_prune import backends
 
 FOLDER = Path(__file__).parent
 
@@ -28,6 +28,6 @@ def load() -> tuple[Any, np.ndarray, np.ndarray]:
         >>> x.shape, y.shape, model.count_params()
         ((360, 8, 8, 1), (360,), 38426)
     """
-    model = kerases.tf_keras().models.load_model(FOLDER / "digits.h5", compile=False)
+    model = backends.tf_keras().models.load_model(FOLDER / "digits.h5", compile=False)
     with np.load(FOLDER / "digits.npz") as images:
         return model, images["x"] / np.float32(16), images["y"].astype(np.int64)

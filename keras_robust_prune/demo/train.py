@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.network import kerases
+from keras_robust_prune import backends
 
 SEED = 0
 NUM_TEST = 360
@@ -36,8 +36,8 @@ def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def network() -> Any:
     """The untrained network, in tf_keras."""
-    layers = kerases.tf_keras().layers
-    return kerases.tf_keras().Sequential(
+    layers = backends.tf_keras().layers
+    return backends.tf_keras().Sequential(
         [
             layers.InputLayer((8, 8, 1)),
             layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv_1"),
@@ -65,7 +65,7 @@ def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def train(x: np.ndarray, y: np.ndarray) -> Any:
     """The network trained on `x` in [0, 1], shape `(num, 8, 8, 1)`, and labels `y`."""
-    tf, tf_keras = kerases.tensorflow(), kerases.tf_keras()
+    tf, tf_keras = backends.tensorflow(), backends.tf_keras()
     tf_keras.utils.set_random_seed(SEED)
     rng = np.random.default_rng(SEED)
     model = network()

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.ascent import Climb, compiled, search
 from keras_robust_prune.evaluation.subjects import Scorer
 from keras_robust_prune.evaluation.threat import Threat
-from keras_robust_prune.network import kerases
 
 MOMENTUM = 0.75
 RHO = 0.75
@@ -84,7 +84,7 @@ class _State(NamedTuple):
 
 
 def _apgd_body(climb: Climb) -> Callable[..., Any]:
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
 
     def run(
         x: Any, start: Any, labels: Any, lower: Any, upper: Any, scale: Any, eps: Any, spans: Any
@@ -126,7 +126,7 @@ def _apgd_body(climb: Climb) -> Callable[..., Any]:
 
 def _moved(now: _State, point: Any, loss: Any, height: Any, gradient: Any) -> _State:
     """The state after a step to `point`."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     better = loss > now.best_loss
     return now._replace(
         point=point,
@@ -144,7 +144,7 @@ def _moved(now: _State, point: Any, loss: Any, height: Any, gradient: Any) -> _S
 
 def _halved(now: _State, span: Any) -> _State:
     """At a checkpoint (`span` steps after the last, else 0): half the step, from the best point, if it has stalled."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     due = span > 0
     oscillates = now.rises < RHO * tf.cast(span, tf.float32)
     stands = ~now.was_halved & (now.best_loss <= now.loss_then)
@@ -162,4 +162,4 @@ def _halved(now: _State, span: Any) -> _State:
 
 
 def _pick(chosen: Any, new: Any, old: Any) -> Any:
-    return kerases.tensorflow().where(chosen[:, np.newaxis], new, old)
+    return backends.tensorflow().where(chosen[:, np.newaxis], new, old)

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.subjects import Scorer
 from keras_robust_prune.evaluation.threat import Threat
-from keras_robust_prune.network import kerases
 
 
 def wrong_log_odds(logits: Any, labels: Any) -> Any:
     """Log-odds of a wrong class, `(num_inputs,)`: what an attack raises."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     right = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False)
     others = tf.where(right, tf.constant(-np.inf, logits.dtype), logits)
     return tf.reduce_logsumexp(others, 1) - tf.gather(logits, labels, batch_dims=1)
@@ -27,14 +27,14 @@ def wrong_log_odds(logits: Any, labels: Any) -> Any:
 
 def logits_ratio(logits: Any, labels: Any) -> Any:
     """Difference-of-logits ratio (DLR), `(num_inputs,)`: blind to the scale of the logits; from 3 classes on."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     ranked = tf.math.top_k(logits, 3).values
     return margin(logits, labels) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
 
 
 def margin(logits: Any, labels: Any) -> Any:
     """Best wrong logit minus the right one, `(num_inputs,)`: above 0 the input is misclassified."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     right = tf.one_hot(labels, tf.shape(logits)[1], on_value=True, off_value=False)
     others = tf.where(right, tf.constant(-np.inf, logits.dtype), logits)
     return tf.reduce_max(others, 1) - tf.gather(logits, labels, batch_dims=1)
@@ -57,7 +57,7 @@ class Climb:
 
     def look(self, point: Any, labels: Any, scale: Any) -> tuple[Any, Any, Any]:
         """Loss and margin `(num_inputs,)` and the loss's gradient at `point`."""
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         with tf.GradientTape() as tape:
             tape.watch(point)
             logits = self._scorer.tensor(point * scale)
@@ -71,7 +71,7 @@ class Climb:
 
     def direction(self, gradient: Any) -> Any:
         """The longest way up within radius 1."""
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         if self._norm == "linf":
             return tf.sign(gradient)
         # Divided by the largest entry first: squares of tiny gradients are 0 in float32.
@@ -80,7 +80,7 @@ class Climb:
 
     def project(self, x: Any, point: Any, eps: Any, lower: Any, upper: Any) -> Any:
         """`point` brought back into the ball around `x` and the range."""
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         shift = point - x
         if self._norm == "linf":
             shift = tf.clip_by_value(shift, -eps, eps)
@@ -145,7 +145,7 @@ def compiled(
     """
     key = (body.__name__, loss, norm)
     if key not in scorer.compiled:
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         width = scorer.subject.layout.num_features
         rows, row = tf.TensorSpec([None, width], tf.float32), tf.TensorSpec([width], tf.float32)
         signature = [rows, rows, tf.TensorSpec([None], tf.int32), row, row, row]
@@ -185,7 +185,7 @@ def over_batches(
     *extra: Any,
 ) -> np.ndarray:
     """Runs a compiled function batch by batch, in the threat's units, on at least one input."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     scale = threat.scale
     fixed = [
         tf.constant(row, tf.float32) for row in (threat.lower / scale, threat.upper / scale, scale)
@@ -201,7 +201,7 @@ def over_batches(
 
 
 def _pgd_body(climb: Climb) -> Callable[..., Any]:
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
 
     def run(
         x: Any,
@@ -241,7 +241,7 @@ def gradient_sizes(scorer: Scorer, x: np.ndarray, labels: np.ndarray, threat: Th
 
 
 def _gradient_body(climb: Climb) -> Callable[..., Any]:
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
 
     def run(x: Any, start: Any, labels: Any, lower: Any, upper: Any, scale: Any, eps: Any) -> Any:
         return tf.reduce_max(tf.abs(climb.look(x, labels, scale)[2]), 1)

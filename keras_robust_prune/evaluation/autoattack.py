@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.ascent import LOSSES
 from keras_robust_prune.evaluation.subjects import Scorer
 from keras_robust_prune.evaluation.threat import Threat
-from keras_robust_prune.network import kerases
 
 
 def autoattack(
@@ -81,7 +81,7 @@ def _estimator(scorer: Scorer, threat: Threat, loss: str, ends: list[np.ndarray]
     """What ART attacks: a classifier whose outputs are logits."""
     from art.estimators.classification import TensorFlowV2Classifier
 
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
 
     class Estimator(TensorFlowV2Classifier):
         """ART's own `compute_loss` asks for parts of Keras 2 that Keras 3 lacks."""

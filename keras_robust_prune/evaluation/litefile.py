@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.layout import Layout
-from keras_robust_prune.network import kerases
 
 # Operators that pass values on; looking for the last activation goes through them.
 _TRANSPARENT = frozenset(["QUANTIZE", "DEQUANTIZE", "RESHAPE"])
@@ -39,7 +39,7 @@ class LiteFile:
             raise ValueError(f"{os.fspath(path)!r} is no file. Write one with krp.export_tflite.")
         source = path if isinstance(path, bytes) else os.fspath(path)
         try:
-            self._interpreter = kerases.interpreter(source)
+            self._interpreter = backends.interpreter(source)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             name = "These bytes are" if isinstance(path, bytes) else f"{source!r} is"

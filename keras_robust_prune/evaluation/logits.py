@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keras_robust_prune.network.graph import Graph, Layer, Ref, Shape, split_activations
+from keras_robust_prune.graph.graph import Graph, Layer, Ref, Shape, split_activations
 
 # Strictly or weakly rising functions: undoing them leaves the order of the classes.
 MONOTONE = frozenset(

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.evaluation.logits import PROBABILITIES, logits
-from keras_robust_prune.network import kerases, reading
-from keras_robust_prune.network.graph import Graph, map_refs
+from keras_robust_prune.graph.graph import Graph, map_refs
+from keras_robust_prune.keras_io import reading
 
 
 class Subject(Protocol):
@@ -37,7 +38,7 @@ class KerasSubject:
     has_gradients = True
 
     def __init__(self, model: Any) -> None:
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         if isinstance(model, (str, os.PathLike)):
             model = reading.load(Path(model))
         graph = reading.read(model)
@@ -67,7 +68,7 @@ class KerasSubject:
         self._function = function.get_concrete_function()
 
     def _both(self, rows: Any) -> list[Any]:
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         parts = self.layout.unpack(rows, tf.reshape)
         feeds = {
             ref: tf.cast(part, dtype)
@@ -89,7 +90,7 @@ class KerasSubject:
             one = np.zeros((1, self.layout.num_features), np.float32)
             outputs, scores = self.run(one, 1)
             return [value[:0] for value in outputs], [value[:0] for value in scores]
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         chunks = [
             [v.numpy() for v in self._function(tf.constant(rows[start : start + batch_size]))]
             for start in range(0, len(rows), batch_size)
@@ -223,4 +224,4 @@ class Scorer:
     def tensor(self, rows: Any) -> Any:
         """Logits as a tensor that gradients pass."""
         assert isinstance(self.subject, KerasSubject)
-        return self.head.scores(self.subject.tensors(rows), kerases.tensorflow().concat)
+        return self.head.scores(self.subject.tensors(rows), backends.tensorflow().concat)

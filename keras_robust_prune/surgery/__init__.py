@@ -1,1 +1,1 @@
-"""How a change is made: plans, merging, masking, cutting."""
+"""Which units go together, what they cost, and how they are masked, merged and cut."""

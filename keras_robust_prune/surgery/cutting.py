@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from keras_robust_prune.network.dropping import Axis, Gone, Readers, blinded, entries_gone
-from keras_robust_prune.network.graph import MASK, Graph, Layer, Node, Ref, Shape
-from keras_robust_prune.network.rules import rule_for
-from keras_robust_prune.network.rules.calls import map_constants
-from keras_robust_prune.network.sites import Sites
-from keras_robust_prune.network.tracing import CONSUMES
+from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape
+from keras_robust_prune.graph.tracing import CONSUMES
+from keras_robust_prune.layers.rules import rule_for
+from keras_robust_prune.layers.rules.calls import map_constants
+from keras_robust_prune.surgery.dropping import Axis, Gone, Readers, blinded, entries_gone
+from keras_robust_prune.surgery.groups import Sites
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 

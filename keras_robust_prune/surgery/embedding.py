@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from keras_robust_prune.network.dropping import entries_gone, filled
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.sites import Sites
+from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.surgery.cutting import mask
+from keras_robust_prune.surgery.dropping import entries_gone, filled
+from keras_robust_prune.surgery.groups import Sites
 from keras_robust_prune.surgery.plan import Plan
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.network.sites import Sites
+from keras_robust_prune.surgery.groups import Sites
 
 
 class Removal(NamedTuple):

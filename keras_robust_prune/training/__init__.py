@@ -1,1 +1,1 @@
-"""The Keras shell: the wrapper that holds a mask, the callback and the pruner."""
+"""Masks inside an ordinary fit: wrapper and callback."""

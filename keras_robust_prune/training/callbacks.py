@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_robust_prune.network.reading import read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.search.methods import method_for
-from keras_robust_prune.search.problem import Method, Problem, PruningState
-from keras_robust_prune.search.robust import Robust
-from keras_robust_prune.search.schedules import check_fraction
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.methods.problem import Method, Problem, PruningState
+from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.methods.schedules import check_fraction
 from keras_robust_prune.surgery.cutting import mask
+from keras_robust_prune.surgery.groups import find_sites
 from keras_robust_prune.training.wrappers import masked_layers, plan_of, set_masks, write_weights
 
 HOOKS = [f"on_{mode}_{end}" for mode in ("train", "test", "predict") for end in ("begin", "end")]

@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.network import files, kerases, layers
-from keras_robust_prune.network.graph import Graph, Layer
-from keras_robust_prune.network.kerases import ModelError
-from keras_robust_prune.network.padding import entrance, spelled_out, without_masks
-from keras_robust_prune.network.reading import build, read, read_masks
-from keras_robust_prune.network.sites import Site, Sites, find_sites
-from keras_robust_prune.network.tracing import CONSUMES
+from keras_robust_prune import backends
+from keras_robust_prune.backends import ModelError
+from keras_robust_prune.graph.graph import Graph, Layer
+from keras_robust_prune.graph.tracing import CONSUMES
+from keras_robust_prune.keras_io import files, layers
+from keras_robust_prune.keras_io.reading import build, read, read_masks
+from keras_robust_prune.layers.padding import entrance, spelled_out, without_masks
 from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.groups import Site, Sites, find_sites
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -34,7 +35,7 @@ def masked_class(keras: str) -> Any:
     Args:
         keras: `"tf_keras"` or `"keras"`.
     """
-    module, tensorflow = kerases.module(keras), kerases.tensorflow()
+    module, tensorflow = backends.module(keras), backends.tensorflow()
     registered = module.saving.register_keras_serializable("keras_robust_prune", "Masked")
 
     base: Any = module.layers.Wrapper

@@ -19,16 +19,16 @@ import numpy as np
 import zoo
 from robust_measuring import DEFAULT, ZOO, measured
 
-from keras_robust_prune.analysis.energy import RelativeEnergy
-from keras_robust_prune.network import kerases
-from keras_robust_prune.network.costs import num_macs
-from keras_robust_prune.network.reading import build, read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.search.budgets import removed_per_site
-from keras_robust_prune.search.methods import method_for
-from keras_robust_prune.search.problem import Method, Problem, PruningState
-from keras_robust_prune.search.robust import Robust
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.budgets import removed_per_site
+from keras_robust_prune.methods.problem import Method, Problem, PruningState
+from keras_robust_prune.methods.reference.energy import RelativeEnergy
+from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.groups import find_sites
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 CASES = (
@@ -95,7 +95,7 @@ class TfmotMasks:
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state with an empty plan."""
-        sparsity = kerases.tfmot().sparsity.keras
+        sparsity = backends.tfmot().sparsity.keras
         schedule = sparsity.ConstantSparsity(problem.target, begin_step=0, frequency=1)
         model = sparsity.prune_low_magnitude(build(problem.graph), schedule)
         masked = {}

@@ -25,16 +25,16 @@ from absl import app, flags
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 
-from networks import randomise  # noqa: E402
+from networks import randomise
 
-from keras_robust_prune.delivery.tflite import export_tflite  # noqa: E402
-from keras_robust_prune.network import kerases  # noqa: E402
-from keras_robust_prune.network.costs import num_macs, prunable_params  # noqa: E402
-from keras_robust_prune.network.reading import build, read  # noqa: E402
-from keras_robust_prune.network.sites import find_sites  # noqa: E402
-from keras_robust_prune.search.problem import Problem  # noqa: E402
-from keras_robust_prune.search.strategies import Norm  # noqa: E402
-from keras_robust_prune.surgery.cutting import cut, mask  # noqa: E402
+from keras_robust_prune import backends
+from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.strategies import Norm
+from keras_robust_prune.surgery.costs import num_macs, prunable_params
+from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.groups import find_sites
 
 # Every architecture; a family of many sizes is represented by its smallest two. RegNet and ResNetRS are not in Keras 3.
 NAMES = "MobileNet MobileNetV2 MobileNetV3Small MobileNetV3Large EfficientNetB0 EfficientNetB1 EfficientNetV2B0 "
@@ -43,7 +43,7 @@ NAMES += "RegNetX002 RegNetX004 RegNetY002 RegNetY004 ResNetRS50 ResNetRS101 Xce
 NAMES += "InceptionResNetV2 NASNetMobile NASNetLarge ConvNeXtTiny ConvNeXtSmall VGG16 VGG19"
 
 OUT = flags.DEFINE_string("out", "applications.csv", "The table.")
-KERASES = flags.DEFINE_list("keras", list(kerases.NAMES), "Which Kerases.")
+KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
 NETWORKS = flags.DEFINE_list("networks", NAMES.split(), "Which members of keras.applications.")
 SIZE = flags.DEFINE_integer("size", 96, "Height and width of the inputs.")
 TARGET = flags.DEFINE_float("target", 0.3, "Fraction of the units that goes.")
@@ -79,7 +79,7 @@ class Row:
 
 def measure(keras: str, name: str, size: int, target: float, tflite: bool) -> Row:
     """One network from its Keras model to the cut one."""
-    make = getattr(kerases.module(keras).applications, name)
+    make = getattr(backends.module(keras).applications, name)
     model = randomise(make(weights=None, input_shape=(size, size, 3), classifier_activation=None))
     clock = [time.perf_counter()]
     graph = read(model)
@@ -193,7 +193,7 @@ def main(_: list[str]) -> None:
         for keras in KERASES.value:
             known = done.get((keras, name))
             if known is None and not SUMMARY.value:
-                if not hasattr(kerases.module(keras).applications, name):
+                if not hasattr(backends.module(keras).applications, name):
                     continue
                 known = in_its_own_process(keras, name)
                 if known is not None:

@@ -28,12 +28,12 @@ from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from zoo import NETWORKS, load_data, load_model  # noqa: E402
+from zoo import NETWORKS, load_data, load_model
 
-from keras_robust_prune.evaluation.attacks import Attack  # noqa: E402
-from keras_robust_prune.evaluation.evaluate import evaluate  # noqa: E402
-from keras_robust_prune.network import kerases  # noqa: E402
-from keras_robust_prune.network.summary import table  # noqa: E402
+from keras_robust_prune import backends
+from keras_robust_prune.evaluation.attacks import Attack
+from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.surgery.summary import table
 
 CHOSEN = flags.DEFINE_list("networks", list(NETWORKS), "Which networks.")
 NUM = flags.DEFINE_integer("num", 200, "How many inputs.")
@@ -50,7 +50,7 @@ def classifier(name: str, num_classes: int) -> Any:
     """ART's view of a network: its logits, found by taking the last activation away by hand."""
     from art.estimators.classification import TensorFlowV2Classifier
 
-    keras, tf = kerases.tf_keras(), kerases.tensorflow()
+    keras, tf = backends.tf_keras(), backends.tensorflow()
     model = load_model(name)
     if isinstance(model.layers[-1], keras.layers.Softmax):
         model = keras.Model(model.input, model.layers[-2].output)

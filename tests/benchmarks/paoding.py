@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.lowering import lower
-from keras_robust_prune.network.reading import read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.search.problem import Problem
-from keras_robust_prune.search.strategies import METHODS
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.lowering import lower
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.strategies import METHODS
 from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.groups import find_sites
 
 PACKAGES = ["paoding-dl==1.0.0.post3", "importlib_metadata", "pandas", "opencv-python-headless"]
 PACKAGES += ["scikit-learn", "tabulate", "pydot", "tf-keras"]

@@ -26,15 +26,15 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from keras_robust_prune.analysis.energy import PublishedEnergy, RelativeEnergy
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.logits import logits
-from keras_robust_prune.network import kerases
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.reading import build, read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.search.guided import Greedy, Paper
-from keras_robust_prune.search.problem import Method, Problem
-from keras_robust_prune.search.strategies import METHODS
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.problem import Method, Problem
+from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy
+from keras_robust_prune.methods.reference.guided import Greedy, Paper
+from keras_robust_prune.methods.reference.strategies import METHODS
+from keras_robust_prune.surgery.groups import find_sites
 
 FLAGS = flags.FLAGS
 NUM_ROBUST = 1000
@@ -92,7 +92,7 @@ class Examination:
         scores, _ = logits(graph)
         self.model = build(scores)
         self._known: dict[Any, dict[str, float]] = {}
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         self._score = tf.function(lambda x: self.model(x, training=False)[-1], autograph=False)
         self._attack = tf.function(self._gradient_sign, autograph=False)
 
@@ -124,7 +124,7 @@ class Examination:
         return np.asarray(chosen == y)
 
     def _gradient_sign(self, x: Any, y: Any) -> Any:
-        tf = kerases.tensorflow()
+        tf = backends.tensorflow()
         with tf.GradientTape() as tape:
             tape.watch(x)
             scores = self.model(x, training=False)[-1]
@@ -138,7 +138,7 @@ class Examination:
 
 def batches(x: np.ndarray, y: np.ndarray, size: int = 500) -> Iterator[tuple[Any, Any]]:
     """Parts of both as tensors."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     for k in range(0, len(x), size):
         yield tf.convert_to_tensor(x[k : k + size]), tf.convert_to_tensor(y[k : k + size])
 

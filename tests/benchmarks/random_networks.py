@@ -1,4 +1,4 @@
-"""The property test of tests/network/test_random_networks.py on many more networks.
+"""The property test of tests/keras_io/test_random_networks.py on many more networks.
 
     python tests/benchmarks/random_networks.py [--num=200] [--first=1000] [--keras=tf_keras,keras]
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from absl import app, flags
 
 HERE = Path(__file__).parents[1]
-sys.path[:0] = [str(HERE / "network"), str(HERE), str(HERE.parent)]
+sys.path[:0] = [str(HERE / "keras_io"), str(HERE), str(HERE.parent)]
 
-from test_random_networks import test_a_random_network  # noqa: E402
+from test_random_networks import test_a_random_network
 
-from keras_robust_prune.network import kerases  # noqa: E402
+from keras_robust_prune import backends
 
 NUM = flags.DEFINE_integer("num", 200, "How many networks, in each Keras.")
 FIRST = flags.DEFINE_integer("first", 1000, "The first seed.")
-KERASES = flags.DEFINE_list("keras", list(kerases.NAMES), "Which Kerases.")
+KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
 
 
 def main(_: list[str]) -> None:
@@ -34,7 +34,7 @@ def main(_: list[str]) -> None:
             except Exception:
                 failed += 1
                 print(f"seed {seed}, {keras}:\n{traceback.format_exc(limit=-3)}", flush=True)
-            kerases.module(keras).backend.clear_session()
+            backends.module(keras).backend.clear_session()
     print(f"{failed} of {NUM.value * len(KERASES.value)} networks failed")
 
 

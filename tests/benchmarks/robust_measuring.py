@@ -8,8 +8,8 @@ import numpy as np
 import zoo
 
 from keras_robust_prune.evaluation.evaluate import evaluate
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.reading import build
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build
 
 DEFAULT = Path(__file__).resolve().parents[3] / "shared"
 ZOO = zoo.NETWORKS

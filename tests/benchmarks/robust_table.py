@@ -41,12 +41,12 @@ COLUMNS = ("network", "measure", "target", "method", "tier", "seed", *NUMBERS)
 
 def run(shared: Path, row: str, method: str, tier: str, seed: int) -> dict[str, object]:
     """One pruning and what it kept."""
-    from keras_robust_prune.network.costs import num_macs
-    from keras_robust_prune.network.reading import read
-    from keras_robust_prune.network.sites import find_sites
-    from keras_robust_prune.search.methods import method_for
-    from keras_robust_prune.search.problem import Problem
+    from keras_robust_prune.keras_io.reading import read
+    from keras_robust_prune.methods.problem import Problem
+    from keras_robust_prune.methods.registry import method_for
+    from keras_robust_prune.surgery.costs import num_macs
     from keras_robust_prune.surgery.cutting import cut
+    from keras_robust_prune.surgery.groups import find_sites
 
     name, measure, target = row.split(":")
     train, x, y = load_data(shared, name)

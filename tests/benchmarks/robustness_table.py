@@ -34,10 +34,10 @@ from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from zoo import NETWORKS, load_data, load_model  # noqa: E402
+from zoo import NETWORKS, load_data, load_model
 
-import keras_robust_prune as krp  # noqa: E402
-from keras_robust_prune.network.summary import table  # noqa: E402
+import keras_robust_prune as krp
+from keras_robust_prune.surgery.summary import table
 
 matplotlib.use("agg")
 

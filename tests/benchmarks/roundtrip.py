@@ -18,22 +18,22 @@ from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from networks import outputs_of, randomise  # noqa: E402
+from networks import outputs_of, randomise
 
-from keras_robust_prune.network import kerases  # noqa: E402
-from keras_robust_prune.network.reading import build, read  # noqa: E402
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import build, read
 
 ALL = ("MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "Xception", "NASNetMobile")
 ALL += ("ConvNeXtTiny", "InceptionV3", "MobileNetV3Small", "RegNetX002", "ResNetRS50")
 ALL += ("EfficientNetV2B0",)
 
-KERASES = flags.DEFINE_list("keras", list(kerases.NAMES), "Which Kerases.")
+KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
 NETWORKS = flags.DEFINE_list("networks", list(ALL), "Which members of keras.applications.")
 
 
 def row(keras: str, name: str) -> str:
     """One network's line of the table."""
-    make = getattr(kerases.module(keras).applications, name, None)
+    make = getattr(backends.module(keras).applications, name, None)
     if make is None:
         return f"{keras:9} {name:17} is not there"
     model = randomise(make(weights=None))

@@ -18,16 +18,16 @@ from absl import app, flags
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from networks import randomise  # noqa: E402
+from networks import randomise
 
-import keras_robust_prune as krp  # noqa: E402
-from keras_robust_prune.network import kerases  # noqa: E402
-from keras_robust_prune.network.reading import read  # noqa: E402
-from keras_robust_prune.network.sites import find_sites  # noqa: E402
-from keras_robust_prune.search.problem import Problem  # noqa: E402
-from keras_robust_prune.search.strategies import Norm  # noqa: E402
+import keras_robust_prune as krp
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.strategies import Norm
+from keras_robust_prune.surgery.groups import find_sites
 
-KERAS = flags.DEFINE_enum("keras", "tf_keras", list(kerases.NAMES), "Which Keras.")
+KERAS = flags.DEFINE_enum("keras", "tf_keras", list(backends.NAMES), "Which Keras.")
 NETWORK = flags.DEFINE_string("network", "ResNet50", "Which member of keras.applications.")
 TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the units that goes.")
 
@@ -44,7 +44,7 @@ def timed(what: str) -> Iterator[None]:
 
 def main(_: list[str]) -> None:
     with timed("Keras makes the model"):
-        make = getattr(kerases.module(KERAS.value).applications, NETWORK.value)
+        make = getattr(backends.module(KERAS.value).applications, NETWORK.value)
         model = randomise(make(weights=None, input_shape=(224, 224, 3)))
     with timed("read, Sites and plan"):
         graph = read(model)

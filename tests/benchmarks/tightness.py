@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from robust_measuring import DEFAULT, load_data
 
-from keras_robust_prune.analysis.bounds import interval_bounds
-from keras_robust_prune.analysis.certificate import certify
-from keras_robust_prune.analysis.crown import crown_bounds
-from keras_robust_prune.intervals import Interval
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.reading import build, read
-from keras_robust_prune.training.pruning import prune
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.primitives.intervals import Interval
+from keras_robust_prune.pruning.prune import prune
+from keras_robust_prune.verify.bounds import interval_bounds
+from keras_robust_prune.verify.certificate import certify
+from keras_robust_prune.verify.crown import crown_bounds
 
 NAME = "mnist_robust_cnn"
 

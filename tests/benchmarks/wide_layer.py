@@ -17,10 +17,10 @@ from absl import app
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
-from keras_robust_prune.network.graph import Graph, Layer, Node, Ref  # noqa: E402
-from keras_robust_prune.network.sites import find_sites  # noqa: E402
-from keras_robust_prune.search.problem import Problem  # noqa: E402
-from keras_robust_prune.search.strategies import METHODS  # noqa: E402
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.strategies import METHODS
+from keras_robust_prune.surgery.groups import find_sites
 
 WIDTHS = (25_088, 4_096, 4_096, 1_000)
 

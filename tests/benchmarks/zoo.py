@@ -15,7 +15,7 @@ from absl import flags
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
-from keras_robust_prune.network import kerases  # noqa: E402
+from keras_robust_prune import backends
 
 SHARED = flags.DEFINE_string(
     "shared", str(Path(__file__).parents[3] / "shared"), "Folder with data/ and zoo/."
@@ -62,7 +62,7 @@ NETWORKS = {
 def load_model(name: str) -> Any:
     """The trained tf_keras model."""
     path = Path(SHARED.value) / "zoo" / f"{name}.h5"
-    return kerases.tf_keras().models.load_model(path, compile=False)
+    return backends.tf_keras().models.load_model(path, compile=False)
 
 
 def load_data(

@@ -19,14 +19,14 @@ import numpy as np
 import zoo
 from absl import app, logging
 
-from keras_robust_prune.delivery.tflite import export_tflite
-from keras_robust_prune.network import kerases
-from keras_robust_prune.network.graph import Graph, Layer
-from keras_robust_prune.network.reading import build, read
-from keras_robust_prune.network.sites import find_sites
-from keras_robust_prune.search.problem import Problem
-from keras_robust_prune.search.strategies import METHODS
+from keras_robust_prune import backends
+from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.graph.graph import Graph, Layer
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.strategies import METHODS
 from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.groups import find_sites
 
 
 def in_keras3(graph: Graph) -> Graph:
@@ -36,7 +36,7 @@ def in_keras3(graph: Graph) -> Graph:
 
 
 def _for_keras3(layer: Layer) -> Layer:
-    kind = getattr(kerases.keras().layers, layer.kind)
+    kind = getattr(backends.keras().layers, layer.kind)
     known = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
     config: Mapping[str, Any] = {
         key: value
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     print("| network | Keras | rebuilt | cut - masked | .tflite - cut |\n|---|---|---|---|---|")
     for name in zoo.NETWORKS:
-        for keras in kerases.NAMES:
+        for keras in backends.NAMES:
             cells = " | ".join(f"{value:.1e}" for value in measure(name, keras))
             print(f"| {name} | {keras} | {cells} |", flush=True)
 

@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_robust_prune import demo
+from keras_robust_prune import backends, demo
 from keras_robust_prune.evaluation.apgd import apgd, checkpoints
 from keras_robust_prune.evaluation.ascent import LOSSES, pgd
 from keras_robust_prune.evaluation.attacks import STEPS, Attack, margins
 from keras_robust_prune.evaluation.subjects import Head, KerasSubject, Scorer
 from keras_robust_prune.evaluation.threat import Threat
-from keras_robust_prune.network import kerases
 
 
 def dense_scorer(*weights: np.ndarray, activation: str = "relu", keras: str = "tf_keras") -> Scorer:
     """A scorer of a network of Dense layers with the given kernels and zero biases."""
-    module = kerases.module(keras)
+    module = backends.module(keras)
     model = module.Sequential([module.Input((weights[0].shape[0],))])
     for number, kernel in enumerate(weights, 1):
         last = number == len(weights)
@@ -199,12 +198,12 @@ def test_apgd_equals_its_literal_twin() -> None:
 
 def test_the_logits_ratio_is_that_of_the_paper() -> None:
     logits = np.array([[3.0, 1.0, 0.0, -1.0], [3.0, 1.0, 0.0, -1.0]], np.float32)
-    ratio = LOSSES["dlr"](kerases.tensorflow().constant(logits), np.array([0, 1], np.int32))
+    ratio = LOSSES["dlr"](backends.tensorflow().constant(logits), np.array([0, 1], np.int32))
     np.testing.assert_allclose(ratio, [(1 - 3) / (3 - 0), (3 - 1) / (3 - 0)], rtol=1e-6)
 
 
 def test_the_log_odds_climb_as_cross_entropy_does() -> None:
-    tf = kerases.tensorflow()
+    tf = backends.tensorflow()
     logits = tf.constant(np.random.default_rng(0).normal(size=(9, 5)).astype("f"))
     labels = np.arange(9, dtype=np.int32) % 5
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -301,7 +300,7 @@ def test_a_network_sure_of_itself_is_attacked_no_less(
     scale: float, points: tuple[np.ndarray, ...]
 ) -> None:
     x, y, kernel = points
-    module = kerases.tf_keras()
+    module = backends.tf_keras()
     model = module.Sequential([module.Input((6,)), module.layers.Dense(2, "softmax")])
     model.set_weights([kernel * scale, np.zeros(2)])
     probability = model.predict(x, verbose=0)

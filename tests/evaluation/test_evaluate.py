@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import keras_robust_prune as krp
-from keras_robust_prune import demo
-from keras_robust_prune.delivery.tflite import export_tflite
+from keras_robust_prune import backends, demo
 from keras_robust_prune.evaluation.evaluate import evaluate
-from keras_robust_prune.network import kerases
+from keras_robust_prune.export.tflite import export_tflite
 
 KERASES = ["tf_keras", "keras"]
 
@@ -21,7 +20,7 @@ def line(
     keras: str = "tf_keras", units: int = 1, activation: str = "sigmoid", slope: float = 10.0
 ) -> Any:
     """Says class 1 where the one feature exceeds .5: a single unit, or a pair of opposite ones."""
-    module = kerases.module(keras)
+    module = backends.module(keras)
     model = module.Sequential([module.Input((1,)), module.layers.Dense(units, activation)])
     kernel = np.array([[slope]]) if units == 1 else np.array([[-slope / 2, slope / 2]])
     model.set_weights([kernel, -0.5 * kernel[0]])
@@ -78,7 +77,7 @@ def test_a_last_activation_that_keeps_the_order_is_walked_back(activation: str) 
 
 @pytest.mark.parametrize("keras", KERASES)
 def test_every_output_is_attacked_by_itself(keras: str) -> None:
-    module = kerases.module(keras)
+    module = backends.module(keras)
     layers = module.layers
     given = [module.Input((1,), name="second"), module.Input((1,), name="first")]
     both = layers.Concatenate()(given)
@@ -104,7 +103,7 @@ def test_every_output_is_attacked_by_itself(keras: str) -> None:
 
 
 def test_a_range_for_each_input_bounds_the_attack() -> None:
-    module = kerases.tf_keras()
+    module = backends.tf_keras()
     given = [module.Input((1,), name="free"), module.Input((1,), name="fixed")]
     total = module.layers.Dense(1, name="sum")(module.layers.Concatenate()(given))
     model = module.Model(given, total)
@@ -119,7 +118,7 @@ def test_a_range_for_each_input_bounds_the_attack() -> None:
 
 
 def test_several_yes_or_no_labels_are_several_heads() -> None:
-    module = kerases.tf_keras()
+    module = backends.tf_keras()
     model = module.Sequential([module.Input((1,)), module.layers.Dense(2, "sigmoid", name="tags")])
     model.set_weights([np.array([[10.0, 10.0]]), np.array([-5.0, -2.0])])  # borders .5 and .2
     y = np.concatenate([X > 0.5, X > 0.2], 1)
@@ -131,7 +130,7 @@ def test_several_yes_or_no_labels_are_several_heads() -> None:
 
 
 def test_a_flat_network_is_flagged() -> None:
-    module = kerases.tf_keras()
+    module = backends.tf_keras()
     model = module.Sequential([module.Input((1,)), module.layers.Dense(1, "hard_sigmoid")])
     model.set_weights([np.array([[1e6]]), np.array([-0.5e6])])
     model.add(module.layers.Dense(1, "sigmoid"))
@@ -145,7 +144,7 @@ def test_a_flat_network_is_flagged() -> None:
 
 def saw() -> Any:
     """Rises from -1 to 1 in 50 steep jumps, between which it falls: gradients point the wrong way."""
-    module = kerases.tf_keras()
+    module = backends.tf_keras()
     num, steep = 50, 2000.0
     corners = np.arange(num) / num
     # relu(x - c) raises the slope at c by `steep`, relu(x - c - w) lowers it again.

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hand_made import call, dense, graph_of, source
 
-from keras_robust_prune.network import kerases
-from keras_robust_prune.network.graph import Graph
-from keras_robust_prune.network.reading import build, load, read
-from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build, load, read
 from keras_robust_prune.surgery.cutting import cut, mask, merge
+from keras_robust_prune.surgery.groups import find_sites
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_cut_says_why(name: str) -> None:
         find_sites(read(networks.network(name)))
 
 
-@pytest.mark.parametrize("keras", kerases.NAMES)
+@pytest.mark.parametrize("keras", backends.NAMES)
 @pytest.mark.parametrize(
     "name", ["attention", "operators", "squeeze_excite", "embedding", "grouped", "normalized"]
 )

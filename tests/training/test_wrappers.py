@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from networks import network, outputs_of, random_inputs
 
-from keras_robust_prune.network import kerases
-from keras_robust_prune.network.reading import read
-from keras_robust_prune.network.sites import find_sites
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.cutting import mask
+from keras_robust_prune.surgery.groups import find_sites
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.training.callbacks import RobustPruning
 from keras_robust_prune.training.wrappers import (
@@ -22,7 +22,7 @@ from keras_robust_prune.training.wrappers import (
     write_weights,
 )
 
-BOTH = pytest.mark.parametrize("keras", kerases.NAMES)
+BOTH = pytest.mark.parametrize("keras", backends.NAMES)
 
 
 def same(first, second, inputs, tolerance=0.0):
@@ -38,7 +38,7 @@ def trainable(keras, name="conv_bn"):
 
 
 def train(model, inputs, targets, keras, **options):
-    module = kerases.module(keras)
+    module = backends.module(keras)
     model.compile(module.optimizers.SGD(0.01), "mse")
     return model.fit(inputs, targets, batch_size=16, shuffle=False, verbose=0, **options)
 
@@ -119,7 +119,7 @@ def test_the_callback_refuses_a_plain_model():
 
 def test_a_tfmot_schedule_drives_the_callback():
     model, inputs, targets = trainable("tf_keras")
-    schedule = kerases.tfmot().sparsity.keras.ConstantSparsity(0.5, begin_step=1, frequency=1)
+    schedule = backends.tfmot().sparsity.keras.ConstantSparsity(0.5, begin_step=1, frequency=1)
     callback = RobustPruning(schedule=schedule, method="norm")
     history = train(wrap(model), inputs, targets, "tf_keras", epochs=3, callbacks=[callback])
     fractions = history.history["pruned_fraction"]

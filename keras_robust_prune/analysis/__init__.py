@@ -1,1 +1,0 @@
-"""What a change would do: bounds, saliency, energy, statistics, certificates."""

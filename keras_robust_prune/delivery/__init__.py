@@ -1,1 +1,0 @@
-"""What the user takes home: TFLite files, tables and reports."""

@@ -1,0 +1,1 @@
+"""What the user takes home: TFLite files and reports."""

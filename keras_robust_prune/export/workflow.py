@@ -1,0 +1,119 @@
+"""From a model's file to every output: prune, measure before and after, write, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_robust_prune import backends
+from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.export.report import Quantity, Report, accuracies, files, require_matplotlib
+from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.keras_io import reading, writing
+from keras_robust_prune.pruning.prune import prune
+from keras_robust_prune.synthesis.synthesis import make_inputs
+
+# Inputs on which int8 ranges are measured.
+INT8_INPUTS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run of `prune` or `demo`: what goes in, what comes out, what is measured.
+
+    Attributes:
+        source: the model's path.
+        target: where the smaller model goes.
+        options: further arguments of `krp.prune`.
+        input_range: the valid inputs.
+        tflite: where the `.tflite` file goes, if anywhere.
+        quantize: how its numbers are stored; None leaves them float32.
+        report: where the page goes, if anywhere.
+        labelled: inputs and labels to measure on, if any.
+        attacks: what is measured besides accuracy.
+        overwrite: whether outputs may replace what is there.
+    """
+
+    source: str
+    target: str
+    options: Mapping[str, Any]
+    input_range: Any = (0.0, 1.0)
+    tflite: str | None = None
+    quantize: str | None = None
+    report: str | None = None
+    labelled: tuple[Any, Any] | None = None
+    attacks: Sequence[str] = ()
+    overwrite: bool = False
+
+    def run(self) -> None:
+        """Prunes, measures, writes every output and prints the report."""
+        outputs = [path for path in (self.target, self.tflite, self.report) if path]
+        if not self.overwrite:
+            writing.refuse_existing(outputs)
+        if self.report:
+            require_matplotlib()
+        dense = reading.load(self.source)
+        writing.check_format(backends.keras_name(dense), self.target)
+        begin = time.perf_counter()
+        result = prune(dense, input_range=self.input_range, **self.options)
+        notes = [f"Pruned by '{result.method}' in {time.perf_counter() - begin:.1f} s."]
+        notes.append(f"Decided on {result.tier}.")
+        if result.stopped:
+            notes.append(f"Stopped early: {result.stopped}.")
+        if result.promise:
+            notes.append(f"Promised: {result.promise}.")
+        writing.save(result.model, self.target, self.overwrite)
+        report = Report(
+            f"{Path(self.source).name}, pruned",
+            result.comparison,
+            (*self.measured(dense, result.model), *self.exported(dense, result.model)),
+            tuple(notes),
+            result.history,
+        )
+        if self.report:
+            with writing.replacing(self.report, self.overwrite) as draft:
+                draft.write_text(report.to_html(), encoding="utf-8")
+        print("", report, *(f"Written: {path}" for path in outputs), sep="\n")
+
+    def seen(self, dense: Any) -> Any:
+        """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""
+        calibration = self.options.get("calibration")
+        if calibration is not None:
+            return None if isinstance(calibration, str) else calibration
+        # What `robust` made is remembered; for other methods fewer will do.
+        count = None if self.options.get("method", "robust") == "robust" else INT8_INPUTS
+        seed = self.options.get("seed", 0)
+        made = make_inputs(reading.read(dense), self.input_range, count, seed)
+        inputs = [array[:INT8_INPUTS] for array in made.arrays]
+        return inputs[0] if len(inputs) == 1 else inputs
+
+    def measured(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
+        """Accuracies before and after, on the labelled inputs."""
+        if self.labelled is None:
+            return ()
+        found = [
+            evaluate(model, *self.labelled, attacks=self.attacks, input_range=self.input_range)
+            for model in (dense, pruned)
+        ]
+        return accuracies(*found)
+
+    def exported(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
+        """Bytes and latency of the `.tflite` file that stays, and of the dense one's, which does not."""
+        if self.tflite is None:
+            return ()
+        options: dict[str, Any] = {"quantize": self.quantize, "input_range": self.input_range}
+        if self.quantize == "int8":
+            options["calibration"] = self.seen(dense)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "dense.tflite"
+            before = export_tflite(dense, path, **options)
+            after = export_tflite(pruned, self.tflite, overwrite=self.overwrite, **options)
+            if self.labelled is None:
+                return files(before, after)
+            found = [evaluate(file, *self.labelled) for file in (path, self.tflite)]
+        kept = (quantity.of(".tflite") for quantity in accuracies(*found))
+        return (*kept, *files(before, after))

@@ -1,0 +1,1 @@
+"""Between Keras and the graph: files, model to graph, graph to model."""

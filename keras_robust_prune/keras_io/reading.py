@@ -1,0 +1,163 @@
+"""Keras model -> `Graph`.
+
+Nested models are flattened into one level; a layer stays one `Layer` however often and wherever it is called.
+
+Kinds are Keras class names. An operation of Keras 3 (`x * 2`, `keras.ops.relu(x)`) has the kind `"ops.<Class>"`,
+because some carry the name of a layer and mean something else; in tf_keras it is a `TFOpLambda` whose config names the
+function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.backends import ModelError
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs, refs_in
+from keras_robust_prune.keras_io.building import build
+from keras_robust_prune.keras_io.files import load
+from keras_robust_prune.keras_io.layers import describe
+from keras_robust_prune.keras_io.traversal import Walk, is_graph_model
+from keras_robust_prune.layers.padding import recognised
+
+__all__ = ["ModelError", "build", "load", "read", "read_masks"]
+
+
+def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
+    """Reads a Keras model, in memory or from a file, into a `Graph`.
+
+    Pruning wrappers, of this package and of tfmot, are taken off. The model is not changed, and its weights are copied.
+
+    Args:
+        model: a Sequential or functional model of tf_keras or Keras 3, or the path of one: SavedModel directory,
+            `.keras`, `.h5`.
+        custom_objects: classes and functions by name, for a file that mentions the user's own.
+
+    Returns:
+        The graph; `build` turns it back into a model of the same Keras.
+
+    Raises:
+        ModelError: with every problem of the model: subclassed, not built, without layers, weights that are not finite,
+            channels-first layers, layers that cannot be rebuilt, files that hold no model.
+
+    Example:
+        >>> import tf_keras
+        >>> graph = read(
+        ...     tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")])
+        ... )
+        >>> graph.layers["a"].weights["kernel"].shape
+        (4, 3)
+    """
+    if isinstance(model, (str, Path)):
+        model = load(model, custom_objects)
+    walk = _walk(model)
+    layers: dict[str, Layer] = {}
+    problems: list[str] = []
+    for layer_id, name in walk.layer_names().items():
+        found = walk.layers[layer_id]
+        try:
+            layers[name] = describe(found.layer, name, found.trainable)
+        except ValueError as error:
+            problems.append(str(error))
+    graph = recognised(_graph(walk, layers)) if not problems else None
+    for layer in (layers if graph is None else graph.layers).values():
+        problems += _problems(layer)
+    if all(layer.kind == "InputLayer" for layer in layers.values()) and not problems:
+        problems.append("it holds no layer between its inputs and its outputs.")
+    if graph is None or problems:
+        raise ModelError(f"'{model.name}' cannot be read", problems)
+    return graph
+
+
+def read_masks(model: Any) -> dict[str, np.ndarray]:
+    """The masks of a wrapped model, by the name that `read` gives the layer inside the wrapper."""
+    walk = _walk(model)
+    names = walk.layer_names()
+    return {
+        names[layer_id]: np.array(wrapper.mask.numpy())
+        for layer_id, wrapper in walk.wrappers.items()
+        if hasattr(wrapper, "mask")
+    }
+
+
+def _walk(model: Any) -> Walk:
+    """Follows a model's calls, if it has any.
+
+    Raises:
+        ModelError: it is no model, subclassed or not built.
+    """
+    keras = backends.module(backends.keras_name(model))
+    name = getattr(model, "name", model)
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            f"'{name}' cannot be read", ["it is a layer, not a model. Put it into a Sequential."]
+        )
+    if not is_graph_model(model):
+        raise ModelError(f"'{name}' cannot be read", [_why_not(model, keras)])
+    return Walk(model)
+
+
+def _why_not(model: Any, keras: Any) -> str:
+    """Why a model has no calls to follow."""
+    if not isinstance(model, keras.Sequential):
+        return (
+            f"it is subclassed ({type(model).__name__} has a call of its own), so its layers' order is hidden. Rebuild "
+            "it as keras.Model(inputs, outputs), for instance with keras.Model(x, model.call(x))."
+        )
+    if model.built and model.layers:
+        return (
+            "Keras could not tell the shapes between its layers. Give every custom layer in it a compute_output_shape, "
+            "and begin it with keras.Input(shape)."
+        )
+    return (
+        "it is not built: its input shape is unknown. Begin it with keras.Input(shape), or call "
+        "model.build((None, ...)) first."
+    )
+
+
+def _problems(layer: Layer) -> list[str]:
+    """What makes a layer unfit."""
+    found = []
+    if layer.config.get("data_format") == "channels_first":
+        found.append(
+            f"layer '{layer.name}' ({layer.kind}) is channels-first. Only channels-last is supported: rebuild the "
+            "model with data_format='channels_last' and set the same weights."
+        )
+    for name, value in layer.weights.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            found.append(
+                f"weight '{name}' of layer '{layer.name}' ({layer.kind}) holds NaN or infinity. Train it again, or "
+                "load an earlier checkpoint."
+            )
+    return found
+
+
+def _graph(walk: Walk, layers: Mapping[str, Layer]) -> Graph:
+    """The graph of a walk, with names in place of its numbers."""
+    names, calls = walk.layer_names(), walk.call_names()
+    keras = backends.keras_name(walk.model)
+
+    def named(ref: Ref) -> Ref:
+        return Ref(calls[int(ref.node)], ref.output)
+
+    nodes = []
+    for name, call in zip(calls, walk.calls, strict=True):
+        args, kwargs = map_refs(named, (call.args, call.kwargs))
+        nodes.append(
+            Node(name, names[call.layer], args, kwargs, refs_in((args, kwargs)), call.shapes)
+        )
+    return Graph(
+        layers=layers,
+        nodes=tuple(nodes),
+        inputs=tuple(map(named, walk.inputs)),
+        outputs=tuple(map(named, walk.outputs)),
+        keras=keras,
+        name=walk.model.name,
+        sequential=isinstance(walk.model, backends.module(keras).Sequential),
+        input_structure=map_refs(named, walk.input_structure),
+        output_structure=map_refs(named, walk.output_structure),
+    )

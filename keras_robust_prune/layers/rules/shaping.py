@@ -1,0 +1,163 @@
+"""Layers that move entries about: Flatten, Reshape, Permute, RepeatVector, TimeDistributed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, Layer, Node
+from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing, relabel
+from keras_robust_prune.layers.padding import NORMALISING
+from keras_robust_prune.layers.rules.base import Barrier, Lengths, Rule, known_size, rule_for
+
+
+class Move(Rule):
+    """Moves entries without changing them; units pass where one axis still tells them apart."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        before = graph.shape(node.inputs[0])
+        if any(length is None for length in before):
+            return self.of_unknown_size(graph, node, inputs[0], tracing)
+        shape = tuple(length or 1 for length in before)
+        after = self.moved(graph, node, np.arange(np.prod(shape)).reshape(shape))
+        labels = relabel(inputs[0], shape, after)
+        if labels is None:
+            raise Barrier("reshaped", "spreads a unit over several axes")
+        self.note(graph.layer_of(node), labels, tracing)
+        return (labels,)
+
+    def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
+        """`order`, the flat positions in the shape of the input, moved like the entries."""
+        return order.reshape(tuple(length or 1 for length in node.shapes[0]))
+
+    def note(self, layer: Layer, labels: Labels, tracing: Tracing) -> None:
+        """Note what of the configuration depends on the number of units."""
+
+    def of_unknown_size(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
+        """Labels where the input's size is not known before a call."""
+        raise Barrier("unknown_size", "moves entries of a tensor whose size is not fixed")
+
+
+class Flatten(Move):
+    """All entries in one row, channels running fastest in either data format."""
+
+    def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
+        if graph.layer_of(node).config.get("data_format") == "channels_first":
+            order = np.moveaxis(order, 0, -1)
+        return order.ravel()
+
+
+class Reshape(Move):
+    """A reshape to a fixed shape, which shrinks with the units."""
+
+    def note(self, layer: Layer, labels: Labels, tracing: Tracing) -> None:
+        tracing.use(layer.name, "shape", labels.axis, CARRIES, labels.ids)
+
+    def of_unknown_size(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
+        before, after = graph.shape(node.inputs[0]), node.shapes[0]
+        if labels.axis == len(before) - 1 and before[-1] == after[-1]:
+            labels = Labels(len(after) - 1, labels.ids)
+            self.note(graph.layer_of(node), labels, tracing)
+            return (labels,)
+        return super().of_unknown_size(graph, node, labels, tracing)
+
+    def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
+        shape = list(layer.config["target_shape"])
+        for (_, axis), length in lengths.items():
+            if shape[axis] != -1:
+                shape[axis] = length
+        return {"target_shape": tuple(shape)}
+
+
+class Permute(Move):
+    """Exchanges axes."""
+
+    def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
+        return order.transpose([axis - 1 for axis in graph.layer_of(node).config["dims"]])
+
+    def of_unknown_size(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
+        dims = [axis - 1 for axis in graph.layer_of(node).config["dims"]]
+        return (Labels(dims.index(labels.axis), labels.ids),)
+
+
+class RepeatVector(Rule):
+    """Repeats a vector of units along a new first axis."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        return (Labels(1, inputs[0].ids),)
+
+
+class TimeDistributed(Rule):
+    """The rule of the inner layer, on a tensor with one axis less."""
+
+    def inner(self, graph: Graph, node: Node) -> tuple[Graph, Node]:
+        """The graph as if the inner layer were called on one time step."""
+        layer = graph.layer_of(node)
+        inner = _inner_layer(layer)
+        source = graph.node[node.inputs[0].node]
+        index = node.inputs[0].output
+        shapes = list(source.shapes)
+        shapes[index] = shapes[index][1:]
+        step = dataclasses.replace(source, shapes=tuple(shapes))
+        call = dataclasses.replace(node, shapes=(node.shapes[0][1:],))
+        nodes = tuple(
+            {source.name: step, node.name: call}.get(other.name, other) for other in graph.nodes
+        )
+        return dataclasses.replace(graph.with_layers([inner]), nodes=nodes), call
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        if inputs[0].axis == 0:
+            raise Barrier("other_axis", "runs along the axis that the units lie on")
+        inner, call = self.inner(graph, node)
+        if inner.layer_of(call).kind in ("Reshape", "TimeDistributed"):
+            raise Barrier("no_rule", "applies a layer that changes shapes at every step")
+        if inner.layer_of(call).kind in NORMALISING:
+            raise Barrier("mixes_units", "normalises at every step: its layer needs no wrapper")
+        shifted = [Labels(labels.axis - 1, labels.ids) for labels in inputs]
+        found = rule_for(inner.layer_of(call)).trace(inner, call, shifted, tracing)
+        return [Labels(labels.axis + 1, labels.ids) for labels in found]
+
+    def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
+        inner = _inner_layer(layer)
+        changed = rule_for(inner).resize(inner, lengths)
+        # Keras 3 stores the shape that the inner layer was built with, which is no longer true.
+        nested = {k: v for k, v in layer.config["layer"].items() if k != "build_config"}
+        return {"layer": {**nested, "config": {**nested["config"], **changed}}}
+
+    def kernels_of(self, layer: Layer) -> tuple[str, ...]:
+        inner = _inner_layer(layer)
+        return rule_for(inner).kernels_of(inner)
+
+    def macs(self, graph: Graph, node: Node) -> int:
+        inner, call = self.inner(graph, node)
+        return known_size(node.shapes[0][:1]) * rule_for(inner.layer_of(call)).macs(inner, call)
+
+
+def _inner_layer(layer: Layer) -> Layer:
+    """The wrapped layer, under the wrapper's name and with its weights."""
+    nested = layer.config["layer"]
+    return dataclasses.replace(layer, kind=nested["class_name"], config=nested["config"])
+
+
+RULES: dict[str, Rule] = {
+    "Flatten": Flatten(),
+    "Reshape": Reshape(),
+    "Permute": Permute(),
+    "RepeatVector": RepeatVector(),
+    "TimeDistributed": TimeDistributed(),
+}

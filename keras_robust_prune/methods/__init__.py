@@ -1,0 +1,1 @@
+"""Which units to remove, and how what is left is repaired."""

@@ -1,0 +1,106 @@
+"""Budgets of parameters or multiplications: how much each Site gives.
+
+Every Site comes with a curve: what its first, second, ... removed unit costs the outputs. Units (or
+blocks of `round_to`) go where a unit of cost saves most, until what remains of the network is
+within the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.layers.rules import rule_for
+from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.groups import Site
+
+
+class Remaining:
+    """Parameters or multiplications of a network as a function of how many units are gone.
+
+    Args:
+        graph: the dense network.
+        sites: where units go.
+        measure: `"params"` or `"macs"`.
+    """
+
+    def __init__(self, graph: Graph, sites: Sequence[Site], measure: str) -> None:
+        self.total = float(graph.num_params if measure == "params" else num_macs(graph))
+        self._terms: list[tuple[float, list[list[tuple[str, float]]]]] = []
+        for layer in graph.layers.values():
+            rule = rule_for(layer)
+            kernels = [name for name in rule.kernels if name in layer.weights]
+            macs = sum(rule.macs(graph, node) for node in graph.calls[layer.name])
+            entries = sum(layer.weights[name].size for name in kernels)
+            for weight, value in layer.weights.items():
+                size = float(value.size)
+                if measure == "macs":
+                    size = size * macs / entries if weight in kernels else 0.0
+                axes: dict[int, list[tuple[str, float]]] = {}
+                for site in sites:
+                    for slot in site.slots:
+                        if slot.goes and (slot.layer, slot.weight) == (layer.name, weight):
+                            share = slot.positions.shape[1] / value.shape[slot.axis]
+                            axes.setdefault(slot.axis, []).append((site.name, share))
+                if size and axes:
+                    self._terms.append((size, list(axes.values())))
+        self._fixed = self.total - sum(size for size, _ in self._terms)
+
+    def __call__(self, gone: Mapping[str, int]) -> float:
+        """What remains when so many units of each Site are gone."""
+        left = self._fixed
+        for size, axes in self._terms:
+            for axis in axes:
+                size *= 1.0 - sum(gone.get(site, 0) * share for site, share in axis)
+            left += size
+        return left
+
+
+def allocate(
+    curves: Mapping[str, np.ndarray],
+    widths: Mapping[str, int],
+    remaining: Remaining,
+    fractions: Sequence[float],
+    round_to: int = 1,
+) -> tuple[Mapping[str, int], ...]:
+    """After each step, how many units of every Site are gone.
+
+    Args:
+        curves: per Site what each further removal costs, at least 0, `width - 1` numbers.
+        widths: number of units per Site.
+        remaining: what the budget counts.
+        fractions: what shall be gone of `remaining.total` after each step, rising.
+        round_to: widths that remain are multiples of it, or untouched.
+
+    Returns:
+        One mapping per fraction: what remains is at most `1 - fraction` of the total, and more than
+        that before the last unit (or block) went, unless nothing is left to remove.
+    """
+    gone = dict.fromkeys(widths, 0)
+    rising = {name: np.maximum.accumulate(np.asarray(curve)) for name, curve in curves.items()}
+    steps: list[Mapping[str, int]] = []
+    left = remaining(gone)
+    for fraction in fractions:
+        budget = (1.0 - fraction) * remaining.total
+        while left > budget + 1e-6 * remaining.total:
+            best, price = None, np.inf
+            for name, width in widths.items():
+                after = gone[name] + _block(width - gone[name], round_to)
+                if after >= width:
+                    continue
+                rest = remaining({**gone, name: after})
+                cost = float(rising[name][gone[name] : after].sum())
+                if rest < left and (value := (cost + 1e-12) / (left - rest)) < price:
+                    best, price = (name, after, rest), value
+            if best is None:
+                break
+            gone[best[0]], left = best[1], best[2]
+        steps.append(dict(gone))
+    return tuple(steps)
+
+
+def _block(width: int, round_to: int) -> int:
+    """How many units go at least, so that a multiple of `round_to` remains."""
+    return width % round_to or round_to

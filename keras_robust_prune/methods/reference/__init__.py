@@ -1,0 +1,1 @@
+"""Methods that ours is compared with, whole: the paper's, its greedy form and its baseline."""

@@ -1,0 +1,143 @@
+"""Pruning methods by name: the paper's, and what it is compared with.
+
+All of them go the same way: per step, per site from the first to the last, choose units until the
+step's count is reached, then edit the network before the next site is looked at. They differ in how
+they choose.
+
+| name | chooses | edits |
+|---|---|---|
+| `paper` | pairs by annealing over the energy of the output deviation | merge |
+| `greedy` | the pairs of least energy | merge |
+| `baseline` | pairs by saliency, ranked once, no unit in two of them | merge |
+| `norm` | units of least norm product | removal |
+| `random` | any units | removal |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.methods.problem import Method, Problem, PruningState
+from keras_robust_prune.methods.progress import PUBLISHED_STEP, progressive
+from keras_robust_prune.methods.reference.guided import Greedy, Paper
+from keras_robust_prune.methods.reference.saliency import (
+    Pair,
+    disjoint_pairs,
+    lone_units,
+    norm_saliency,
+    outgoing_norms,
+    pair_distances,
+)
+from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.plan import Plan, Removal
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """Pairs in ascending saliency of the dense network, ranked once; no unit is merged twice.
+
+    Raises:
+        ValueError: more than half of the units shall go, which disjoint pairs do not allow.
+
+    Reference:
+        Srinivas & Babu, "Data-free Parameter Pruning for Deep Neural Networks", 2015.
+    """
+
+    name: ClassVar[str] = "baseline"
+    reads_inputs: ClassVar[bool] = False
+
+    def steps(self, problem: Problem) -> Iterator[PruningState]:
+        """One state per step."""
+        end = max(problem.fractions(PUBLISHED_STEP), default=0.0)
+        if end > 0.5:
+            raise ValueError(_TOO_MANY.format(f"{end:g} of the units"))
+        yield from progressive(problem, _RankedOnce(problem.graph))
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """Units whose incoming times outgoing norm is least, ranked again at every step."""
+
+    name: ClassVar[str] = "norm"
+    reads_inputs: ClassVar[bool] = False
+
+    def steps(self, problem: Problem) -> Iterator[PruningState]:
+        """One state per step."""
+        yield from progressive(problem, _LeastNorm())
+
+
+@dataclasses.dataclass(frozen=True)
+class Random:
+    """Any units, each as likely as the next: what every method has to be better than."""
+
+    name: ClassVar[str] = "random"
+    reads_inputs: ClassVar[bool] = False
+
+    def steps(self, problem: Problem) -> Iterator[PruningState]:
+        """One state per step."""
+        yield from progressive(problem, _Any())
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method for method in (Paper(), Greedy(), Baseline(), Norm(), Random())
+}
+
+
+_TOO_MANY = (
+    "method='baseline' merges each unit at most once, so at most half of them can go; {} shall."
+    " Lower the target to 0.5, or use 'greedy' or 'paper', which merge again what was merged into."
+)
+
+
+class _Unmeasured:
+    """Choosers that know nothing of the outputs."""
+
+    def metrics(self) -> Mapping[str, float]:
+        return {}
+
+
+class _RankedOnce(_Unmeasured):
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._pairs: dict[str, list[Pair]] = {}
+
+    def choose(
+        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+    ) -> tuple[Removal, ...]:
+        if site.name not in self._pairs:
+            units = np.arange(site.num_units)
+            self._pairs[site.name] = list(self._ranked(site, units))
+        gone = plan.dropped[site.name]
+        left = [pair for pair in self._pairs[site.name] if not gone[pair.drop]]
+        if len(left) < count:
+            missing = count - len(left)
+            raise ValueError(_TOO_MANY.format(f"{missing} more units of '{site.name}'"))
+        return tuple(Removal(site.name, pair.drop, pair.into) for pair in left[:count])
+
+    def _ranked(self, site: Site, units: np.ndarray) -> Iterator[Pair]:
+        if not site.merges:
+            return lone_units(self._graph, site, units)
+        distances = pair_distances(self._graph, site)
+        return disjoint_pairs(distances, outgoing_norms(self._graph, site), units)
+
+
+class _LeastNorm(_Unmeasured):
+    def choose(
+        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+    ) -> tuple[Removal, ...]:
+        alive = plan.kept(site.name)
+        order = np.argsort(norm_saliency(graph, site)[alive], kind="stable")
+        return tuple(Removal(site.name, int(unit)) for unit in alive[order[:count]])
+
+
+class _Any(_Unmeasured):
+    def choose(
+        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+    ) -> tuple[Removal, ...]:
+        units = generator.choice(plan.kept(site.name), count, replace=False)
+        return tuple(Removal(site.name, int(unit)) for unit in units)

@@ -1,0 +1,1 @@
+"""What consumers of removed units become: least squares and distillation."""

@@ -1,0 +1,169 @@
+"""Second moments of what a reader sees and of what it should say.
+
+Rows are collected on the *pruned* network; targets are the *dense* network's pre-activations, so
+that each reader also corrects the error of those before it. Where a reader's outputs are added to
+others, the target is what the sum needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.methods.repair.readers import branch_of, matrix, rows_of
+from keras_robust_prune.synthesis.gaussian import Gaussian, tile
+from keras_robust_prune.synthesis.probe import Taps
+
+_ROWS = 10_000  # positions that are measured, over one half of the inputs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Second moments of a reader's rows and targets.
+
+    Attributes:
+        gram: `(num_rows + 1, num_rows + 1)` float64; the last row is the constant 1.
+        cross: `(num_rows + 1, num_targets)`.
+        squares: mean square of the targets, summed over them.
+        energy: their variance, likewise: the unit in which errors are given.
+        halves: the same of every other input, so that what is solved on one half can be judged on
+            the other; empty where nothing was measured.
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    squares: float
+    energy: float
+    halves: tuple[Moments, ...] = ()
+
+    def error(self, weights: np.ndarray) -> float:
+        """Mean squared error of the targets with such weights, over their energy; 0 is perfect."""
+        fit = np.einsum("ij,ij->", weights, self.gram @ weights - 2 * self.cross)
+        return max(float(fit) + self.squares, 0.0) / self.energy
+
+
+def measure(
+    dense: Graph,
+    pruned: Graph,
+    name: str,
+    sources: Sequence[Sequence[np.ndarray]],
+    seed: int = 0,
+) -> Moments:
+    """Second moments of one reader on some inputs.
+
+    Args:
+        dense: the network to imitate, activations split off.
+        pruned: the network as it stands, in full shape, activations split off.
+        name: the reader.
+        sources: kinds of inputs that count alike, however many they are; each one array per network
+            input.
+        seed: of the positions drawn where there are more than enough.
+    """
+    tapped = _Tapped(dense, pruned, name)
+    rng = np.random.default_rng([seed, 2])
+    if min(len(inputs[0]) for inputs in sources) < 2:
+        return _mean([tapped.moments(inputs, rng) for inputs in sources])
+    one, other = (
+        _mean([tapped.moments([x[k::2] for x in inputs], rng) for inputs in sources])
+        for k in (0, 1)
+    )
+    return dataclasses.replace(_mean([one, other]), halves=(one, other))
+
+
+def _mean(parts: Sequence[Moments]) -> Moments:
+    """The moments of several sets of inputs together, each counting alike."""
+    gram = np.mean([part.gram for part in parts], axis=0)
+    cross = np.mean([part.cross for part in parts], axis=0)
+    squares = sum(part.squares for part in parts) / len(parts)
+    return Moments(gram, cross, squares, _energy(squares, cross))
+
+
+def _energy(squares: float, cross: np.ndarray) -> float:
+    """The targets' variance; the last row of `cross` holds their means."""
+    return max(squares - float(cross[-1] @ cross[-1]), 1e-12)
+
+
+class _Tapped:
+    """Rows and targets of one reader."""
+
+    def __init__(self, dense: Graph, pruned: Graph, name: str) -> None:
+        calls = dense.calls[name]
+        self.layer = pruned.layers[name]
+        self.branch = branch_of(pruned, name)
+        self.shape = matrix(pruned, name).shape
+        sources, targets = [node.inputs[0] for node in calls], [node.ref for node in calls]
+        others = self.branch.others if self.branch else ()
+        self.count, total = len(calls), len(calls) + len(others)
+        here, there = [*sources, *others], [*targets, *others]
+        if dense is pruned:
+            self.taps, self.where = [Taps(dense, [*here, *there])], [(0, 0), (0, total)]
+        else:
+            self.taps, self.where = [Taps(pruned, here), Taps(dense, there)], [(0, 0), (1, 0)]
+        self.total = total
+
+    def batches(self, inputs: Sequence[np.ndarray]) -> Iterator[tuple[list[Any], list[Any]]]:
+        """What the pruned network computes and what the dense one does, batch by batch."""
+        size = min(taps.batch_size() for taps in self.taps)
+        for k in range(0, len(inputs[0]), size):
+            found = [taps.batch([x[k : k + size] for x in inputs]) for taps in self.taps]
+            now, then = (found[which][first : first + self.total] for which, first in self.where)
+            yield now, then
+
+    def moments(self, inputs: Sequence[np.ndarray], rng: np.random.Generator) -> Moments:
+        num_rows, num_targets = self.shape
+        gram, cross = np.zeros((num_rows, num_rows)), np.zeros((num_rows, num_targets))
+        total, squares = 0, 0.0
+        for now, then in self.batches(inputs):
+            pairs = zip(then[self.count :], now[self.count :], strict=True)
+            missing = [np.asarray(a) - np.asarray(b) for a, b in pairs]
+            for source, target in zip(now[: self.count], then[: self.count], strict=True):
+                target = np.asarray(target)
+                if self.branch:
+                    target = target + sum(missing) / self.branch.scale
+                share = len(target) / len(inputs[0])
+                target = target.reshape(-1, target.shape[-1])
+                rows = np.asarray(rows_of(self.layer, source))
+                rows, target = _drawn(rows, target, share, rng)
+                rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], 1)
+                gram += rows.T @ rows
+                cross += rows.T @ target
+                squares += float(np.square(target, dtype="float64").sum())
+                total += len(rows)
+        gram, cross, squares = gram / total, cross / total, squares / total
+        return Moments(gram, cross, squares, _energy(squares, cross))
+
+
+def _drawn(
+    rows: np.ndarray, targets: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    most = max(1, round(_ROWS * share))
+    if len(rows) <= most:
+        return rows, targets
+    chosen = rng.choice(len(rows), most, replace=False)
+    return rows[chosen], targets[chosen]
+
+
+def estimate(dense: Graph, name: str, tensors: Mapping[Ref, Gaussian | None]) -> Moments | None:
+    """The same from weights and BatchNorm statistics alone (tier T0); None where nothing is known.
+
+    Args:
+        dense: the network, activations split off.
+        name: the reader.
+        tensors: what `analysis.gaussian.propagate` gave.
+    """
+    layer, calls = dense.layers[name], dense.calls[name]
+    inner = tensors.get(calls[0].inputs[0])
+    if inner is None or len(calls) > 1 or layer.kind == "SeparableConv2D":
+        return None
+    weights = matrix(dense, name)
+    rows = tile(inner, (len(weights) - 1) // len(inner.mean))
+    mean = np.append(rows.mean, 1.0)
+    gram = np.outer(mean, mean)
+    gram[:-1, :-1] += rows.covariance
+    cross = gram @ weights
+    squares = float(np.einsum("ij,ij->", weights, cross))
+    return Moments(gram, cross, squares, _energy(squares, cross))

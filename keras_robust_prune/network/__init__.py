@@ -1,1 +1,0 @@
-"""What a network is: reading it from Keras, its units, the rule of each layer type, rebuilding it."""

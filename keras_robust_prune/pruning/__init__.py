@@ -1,0 +1,1 @@
+"""The pruner: steps, result, checkpoint, stopping criteria."""

@@ -1,0 +1,99 @@
+"""Pruning in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_robust_prune.methods.problem import Method
+from keras_robust_prune.pruning.pruner import Pruner
+from keras_robust_prune.pruning.result import PruningResult
+
+
+def prune(
+    model: Any,
+    target: float = 0.5,
+    *,
+    measure: str = "units",
+    method: str | Method = "robust",
+    input_range: Any = (0.0, 1.0),
+    step: float | None = None,
+    schedule: Any = None,
+    calibration: Any = None,
+    keep: Iterable[str] = (),
+    round_to: int = 1,
+    seed: int = 0,
+    stop: str | None = None,
+    loss: Any = None,
+    metrics: Sequence[Any] = (),
+    validation_data: tuple[Any, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    checkpoint: str | Path | None = None,
+    verbose: int = 1,
+) -> PruningResult:
+    """Make a trained model smaller, without its training data.
+
+    The arguments are those of `Pruner`, `Pruner.compile` and `Pruner.fit`, in one call.
+
+    Args:
+        model: a tf_keras or Keras 3 model, or the path of one; it is never changed.
+        target: fraction to remove, [0, 1).
+        measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"`.
+        method: `"robust"`, `"paper"`, `"greedy"`, `"baseline"`, `"norm"`, `"random"`, or an object.
+        input_range: the valid inputs, `(lower, upper)`: numbers, or arrays of one input's shape.
+        step: fraction that one step removes; None leaves it to the method.
+        schedule: a `tfmot.sparsity.keras.PruningSchedule` instead of target and step.
+        calibration: None makes inputs from the network (T1), `"weights"` uses none (T0), an array of
+            real unlabelled inputs is used instead (T2; with `"robust"`, fewer than 512 of them are
+            joined by made ones, which count alike).
+        keep: names of layers whose units stay.
+        round_to: widths that remain become multiples of it.
+        seed: of everything that is drawn; the same call gives the same plan.
+        stop: a promise to keep, e.g. `"pgd@0.05>=0.9*dense"`.
+        loss: for `validation_data`.
+        metrics: likewise.
+        validation_data: inputs and labels to report on; they decide nothing.
+        callbacks: Keras callbacks; they see one epoch per step.
+        checkpoint: a file that holds every step; a run that finds it goes on from it.
+        verbose: 0 is silent.
+
+    Returns:
+        The smaller model with its plan, history and summary.
+
+    Raises:
+        ModelError: the model cannot be read.
+        ValueError: a value is out of its range, or no unit can be removed.
+
+    Example:
+        >>> import tf_keras
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(8), tf_keras.layers.Dense(2)]
+        >>> result = prune(tf_keras.Sequential(layers), 0.5, method="norm", verbose=0)
+        >>> result.model.layers[0].units
+        4
+
+    Reference:
+        [Meng et al., 2023](https://arxiv.org/abs/2204.00783) for `method="paper"`; `"robust"` is
+        this project's own.
+    """
+    pruner = Pruner(
+        model,
+        input_range=input_range,
+        calibration=calibration,
+        keep=keep,
+        round_to=round_to,
+        seed=seed,
+    )
+    pruner.compile(
+        method,
+        target,
+        measure=measure,
+        step=step,
+        schedule=schedule,
+        stop=stop,
+        loss=loss,
+        metrics=metrics,
+        checkpoint=checkpoint,
+    )
+    history = pruner.fit(validation_data, callbacks, verbose)
+    return pruner.result(history)

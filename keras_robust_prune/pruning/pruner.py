@@ -1,0 +1,327 @@
+"""Pruning in Keras's manner: `compile` says how, `fit` takes one step per epoch.
+
+No training happens here: an epoch is one pruning step, and Keras's callbacks see it as they see any other. The model
+they see is masked, so its shape never changes; `Pruner.model` is the physically smaller one.
+"""
+
+from __future__ import annotations
+
+import time
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.constants import without_dead_units
+from keras_robust_prune.methods.problem import Method, Problem, PruningState
+from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.pruning.checkpoint import load_state, save_state
+from keras_robust_prune.pruning.result import PruningResult, tier_of
+from keras_robust_prune.pruning.stopping import Promise, promise_for
+from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.training.wrappers import (
+    load,
+    plan_of,
+    set_masks,
+    strip,
+    wrap_graph,
+    write_weights,
+)
+
+
+class Pruner:
+    """Removes units from a trained model, step by step.
+
+    Args:
+        model: a tf_keras or Keras 3 model, or the path of one; it is never changed.
+        input_range: the valid inputs, `(lower, upper)`: numbers, or arrays of one input's shape.
+        calibration: None makes inputs from the network, `"weights"` forbids any, an array of real
+            unlabelled inputs, `(num, ...)`, is used instead.
+        keep: names of layers whose units stay.
+        round_to: widths that remain become multiples of it.
+        seed: of everything that is drawn.
+
+    Raises:
+        ModelError: the model cannot be read.
+        ValueError: no unit of it can be removed, or `keep` names no layer of it.
+
+    Example:
+        >>> import tf_keras
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(8), tf_keras.layers.Dense(2)]
+        >>> pruner = Pruner(tf_keras.Sequential(layers))
+        >>> pruner.compile(method="norm", target=0.5, step=0.25)
+        >>> pruner.fit(verbose=0).history["kept_units"]
+        [6, 4]
+        >>> pruner.model.layers[0].units
+        4
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        input_range: Any = (0.0, 1.0),
+        calibration: Any = None,
+        keep: Iterable[str] = (),
+        round_to: int = 1,
+        seed: int = 0,
+    ) -> None:
+        given = read(strip(model if not isinstance(model, (str, Path)) else load(model)))
+        keep = tuple(keep)
+        sites = find_sites(given, keep)
+        self.dense = without_dead_units(given, sites, input_range)
+        self.sites = sites if self.dense is given else find_sites(self.dense, keep)
+        self.state = PruningState(0, self.dense, Plan.empty(self.sites))
+        self.stopped = ""
+        self.promise = ""
+        self._options = {
+            "input_range": input_range,
+            "calibration": calibration,
+            "round_to": round_to,
+            "seed": seed,
+        }
+        self._masked: Any = None
+        self._metrics: dict[str, Any] = {}
+
+    def compile(
+        self,
+        method: str | Method = "robust",
+        target: float = 0.5,
+        *,
+        measure: str = "units",
+        step: float | None = None,
+        schedule: Any = None,
+        stop: str | None = None,
+        loss: Any = None,
+        metrics: Sequence[Any] = (),
+        checkpoint: str | Path | None = None,
+    ) -> None:
+        """Say how to prune.
+
+        Args:
+            method: `"robust"`, `"paper"`, `"greedy"`, `"baseline"`, `"norm"`, `"random"`, or an object
+                with a name and `steps(problem)`.
+            target: fraction to remove, [0, 1).
+            measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"` of the
+                network.
+            step: fraction that one step removes; None leaves it to the method.
+            schedule: `schedule(step) -> (should_prune, fraction)`, such as a
+                `tfmot.sparsity.keras.PruningSchedule`, instead of target and step.
+            stop: a promise to keep, e.g. `"pgd@0.05>=0.9*dense"`; pruning ends at the last step that
+                keeps it.
+            loss: for `validation_data`, as in Keras.
+            metrics: likewise.
+            checkpoint: a file that holds every step; a run that finds it there goes on from it.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        self._method = method_for(method)
+        self._wanted = {
+            "target": target,
+            "measure": measure,
+            "step": step,
+            "schedule": schedule,
+        }
+        self._promise: Promise | None = promise_for(stop)
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._metrics = {"loss": loss, "metrics": list(metrics)}
+        self._problem(0)
+
+    def fit(
+        self,
+        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Sequence[Any] = (),
+        verbose: int = 1,
+    ) -> Any:
+        """Prune, one epoch per step. A further `fit` goes on from where this one ended.
+
+        Args:
+            validation_data: inputs and labels; they are reported on, and decide nothing.
+            callbacks: Keras callbacks; they see the masked model and one epoch per step.
+            verbose: 0 is silent.
+
+        Returns:
+            A Keras `History`. Its logs are `kept_units`, `pruned_fraction`, `params`, `macs`, what
+            the method measures (`energy`, `output_l1`, `output_entropy`), and the validation
+            metrics as `val_...`.
+        """
+        hooks, history = self._hooks(validation_data, callbacks, verbose)
+        if self._checkpoint is not None and self._checkpoint.exists() and not self.state.step:
+            self.state = load_state(self._checkpoint, self.dense, self._settings())
+        problem = self._problem(verbose)
+        self.stopped = ""
+        plans = [self.state.plan]
+        if self._promise is not None:
+            self._promise.prepare(self.dense, problem)
+        hooks.on_train_begin()
+        steps = self._method.steps(problem)
+        while True:
+            began = time.monotonic()
+            hooks.on_epoch_begin(self.state.step)
+            state = next(steps, None)
+            if state is None:
+                break
+            if self._promise is not None:
+                broken = self._promise.broken_by(cut(state.graph, self.sites, state.plan))
+                if broken:
+                    self.stopped = broken
+                    break
+            logs = self._take(state, validation_data)
+            plans.append(state.plan)
+            hooks.on_epoch_end(state.step - 1, logs)
+            if verbose:
+                print(_line(state, logs, time.monotonic() - began), flush=True)
+            if getattr(self._masked, "stop_training", False):
+                self.stopped = "a callback asked for it"
+                break
+        hooks.on_train_end()
+        self._follow(plans)
+        self.promise = "" if self._promise is None else self._promise.kept_by(self.graph)
+        return history
+
+    @property
+    def masked(self) -> Any:
+        """The model that callbacks see: full shape, units masked."""
+        if self._masked is None:
+            self._masked = wrap_graph(self.state.graph, self.sites)
+            set_masks(self._masked, self.dense, self.sites, self.state.plan)
+        return self._masked
+
+    @property
+    def graph(self) -> Graph:
+        """The smaller network as it stands, as a graph."""
+        return cut(self.state.graph, self.sites, self.state.plan)
+
+    @property
+    def model(self) -> Any:
+        """The smaller model as it stands, of the Keras that was given."""
+        return build(self.graph)
+
+    @property
+    def plan(self) -> Plan:
+        """Every removal so far."""
+        return self.state.plan
+
+    def result(self, history: Any) -> PruningResult:
+        """What `prune` returns.
+
+        Args:
+            history: what `fit` returned.
+        """
+        graph = self.graph
+        return PruningResult(
+            model=build(graph),
+            plan=self.plan,
+            history=dict(history.history),
+            tier=tier_of(self._method, self._options["calibration"]),
+            method=self._method.name,
+            dense=self.dense,
+            graph=graph,
+            stopped=self.stopped,
+            promise=self.promise,
+        )
+
+    def _problem(self, verbose: int) -> Problem:
+        start = self.state if self.state.step else None
+        return Problem(
+            self.dense, self.sites, **self._wanted, **self._options, start=start, verbose=verbose
+        )
+
+    def _settings(self) -> str:
+        calibration = self._options["calibration"]
+        given = {**self._wanted, **self._options, "method": self._method.name}
+        if isinstance(calibration, np.ndarray):
+            given["calibration"] = f"{calibration.shape} {float(calibration.sum(dtype=float))!r}"
+        return ", ".join(f"{key}={value!r}" for key, value in sorted(given.items()))
+
+    def _hooks(
+        self, validation_data: Any, callbacks: Sequence[Any], verbose: int
+    ) -> tuple[Any, Any]:
+        """The callbacks and Keras's `History` among them, bound to the masked model if need be."""
+        module = backends.module(self.dense.keras)
+        if not callbacks and validation_data is None:
+            history = module.callbacks.History()
+            history.set_model(types.SimpleNamespace(history=None))
+            return history, history
+        self._compile_masked()
+        listed = module.callbacks.CallbackList(
+            list(callbacks), add_history=True, model=self.masked, verbose=verbose, epochs=1, steps=1
+        )
+        self.masked.stop_training = False
+        return listed, self.masked.history
+
+    def _compile_masked(self) -> None:
+        given = dict(self._metrics or {})
+        given["loss"] = given["loss"] or _no_loss
+        self.masked.compile(**given)
+
+    def _take(self, state: PruningState, validation_data: Any) -> dict[str, float]:
+        """Make a state ours: weights and masks of the masked model, checkpoint, logs."""
+        small = cut(state.graph, self.sites, state.plan)
+        if self._masked is not None:
+            write_weights(self._masked, mask(state.graph, self.sites, state.plan))
+            set_masks(self._masked, self.dense, self.sites, state.plan)
+        self.state = state
+        if self._checkpoint is not None:
+            save_state(self._checkpoint, state, self.dense, self._settings())
+        logs: dict[str, float] = {
+            "kept_units": sum(state.plan.widths.values()) - len(state.plan.removals),
+            "pruned_fraction": state.plan.fraction,
+            "params": small.num_params,
+            "macs": num_macs(small),
+            **state.metrics,
+        }
+        if validation_data is not None:
+            found = self._masked.evaluate(*validation_data, verbose=0, return_dict=True)
+            if (self._metrics or {}).get("loss") is None:
+                found.pop("loss", None)
+            logs.update({f"val_{name}": float(value) for name, value in found.items()})
+        return logs
+
+    def _follow(self, plans: Sequence[Plan]) -> None:
+        """Take over what callbacks made of the masked model: they may have restored earlier weights."""
+        if self._masked is None:
+            return
+        graph = read(self._masked)
+        masks = plan_of(self._masked, graph, self.sites)
+        if _same(masks, plan_of_state(self.state.plan, masks)):
+            return
+        for index, plan in enumerate(plans):
+            if _same(masks, plan_of_state(plan, masks)):
+                step = self.state.step - (len(plans) - 1 - index)
+                self.state = PruningState(step, mask(graph, self.sites, plan), plan)
+                return
+
+
+def plan_of_state(plan: Plan, visible: Plan) -> Plan:
+    """The part of a plan that masks can show: Sites that masks do not reach are left out."""
+    reached = {removal.site for removal in visible.removals}
+    kept = tuple(removal for removal in plan.removals if removal.site in reached)
+    return Plan(kept if visible.removals else plan.removals, plan.widths)
+
+
+def _same(first: Plan, second: Plan) -> bool:
+    return all(np.array_equal(first.dropped[s], second.dropped[s]) for s in first.widths)
+
+
+def _no_loss(labels: Any, outputs: Any) -> Any:
+    """Stands in where no loss is asked for: nothing is trained."""
+    return backends.tensorflow().zeros(())
+
+
+def _line(state: PruningState, logs: Mapping[str, float], seconds: float) -> str:
+    measured = ", ".join(f"{k} {v:.4g}" for k, v in logs.items() if k.startswith("val_"))
+    return (
+        f"step {state.step}: {state.plan.fraction:.1%} of units removed, {logs['params']:,.0f}"
+        f" parameters, {logs['macs']:,.0f} MACs{', ' + measured if measured else ''}"
+        f" ({seconds:.1f} s)"
+    )

@@ -1,0 +1,72 @@
+"""What pruning gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.methods.problem import Method
+from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.surgery.summary import Comparison, compare
+
+
+def tier_of(method: Method, calibration: Any) -> str:
+    """Which data decisions were taken on, in words that stand in every report."""
+    if isinstance(calibration, str) or not getattr(method, "reads_inputs", True):
+        return "T0: weights and the range of the inputs; no data"
+    if calibration is None:
+        return "T1: weights, and inputs made from the network; no data"
+    count = len(np.asarray(calibration)) if not isinstance(calibration, (list, dict)) else 0
+    return f"T2: {count or 'given'} unlabelled inputs"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PruningResult:
+    """A pruned network and how it came about.
+
+    Attributes:
+        model: the smaller Keras model, of the Keras that was given.
+        plan: every unit that went.
+        history: what was logged at every pruning step, by name.
+        tier: which data the decisions were taken on.
+        method: the method's name.
+        dense: the network before, as a graph.
+        graph: the network after.
+        stopped: why pruning ended before its target; empty if it did not.
+        promise: what was promised with `stop=`, and what the model keeps of it, measured again.
+    """
+
+    model: Any
+    plan: Plan
+    history: Mapping[str, Sequence[float]]
+    tier: str
+    method: str
+    dense: Graph
+    graph: Graph
+    stopped: str = ""
+    promise: str = ""
+
+    @property
+    def comparison(self) -> Comparison:
+        """Layers, units, parameters and MACs before and after."""
+        return compare(self.dense, self.graph)
+
+    def summary(self) -> str:
+        """A table of layers, units, parameters and MACs before and after.
+
+        Example:
+            `print(result.summary())`
+        """
+        notes = [f"method: {self.method}", f"decided on {self.tier}"]
+        if self.stopped:
+            notes.append(f"stopped early: {self.stopped}")
+        if self.promise:
+            notes.append(f"promised: {self.promise}")
+        return "\n".join([str(self.comparison), "", *notes])
+
+    def __repr__(self) -> str:
+        return f"PruningResult({self.method}, {self.plan.fraction:.1%} of units removed)"

@@ -1,1 +1,0 @@
-"""Which change to make: schedules and strategies, one step at a time."""

@@ -1,0 +1,87 @@
+"""What could be removed from a network, and what could not and why, before anything is removed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.surgery.costs import num_macs, unit_cost
+from keras_robust_prune.surgery.groups import Sites, find_sites
+from keras_robust_prune.surgery.summary import count, table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inspection:
+    """The Sites of a network and the layers that are kept; prints as two tables.
+
+    Attributes:
+        graph: the network.
+        sites: its Sites, and what is kept with reasons.
+    """
+
+    graph: Graph
+    sites: Sites
+
+    def __str__(self) -> str:
+        rows = []
+        for site in self.sites.sites:
+            cost = unit_cost(self.graph, site)
+            costs = (count(round(cost.params)), count(round(cost.macs)))
+            layers = (_listed(site.producers), _listed(site.consumers))
+            rows.append((site.name, *layers, count(site.num_units), *costs))
+        header = ("can be pruned", "units from", "read by", "units", "parameters/unit", "MACs/unit")
+        total = f"{count(self.graph.num_params)} parameters, {count(num_macs(self.graph))} MACs"
+        parts = [f"{self.graph.name}: {total}", table(header, rows, left=3)]
+        if self.sites.kept:
+            kept = [
+                (item.layer, count(item.num_units), item.code, item.reason)
+                for item in self.sites.kept
+            ]
+            parts.append(table(("is kept", "units", "code", "because"), kept, left=4))
+        return "\n\n".join(parts)
+
+    __repr__ = __str__
+
+
+def _listed(names: tuple[str, ...], at_most: int = 3) -> str:
+    """Names, the later ones counted where they are many."""
+    if len(names) <= at_most:
+        return ", ".join(names)
+    return ", ".join(names[: at_most - 1]) + f" and {len(names) - at_most + 1} more"
+
+
+def inspect(model: Any, *, keep: Iterable[str] = ()) -> Inspection:
+    """Lists what can be removed, what one unit of it costs, and what is kept and why. Changes nothing.
+
+    Args:
+        model: a model of tf_keras or Keras 3, or the path of one.
+        keep: names of layers whose units shall stay.
+
+    Returns:
+        An `Inspection`; `print` it, or read its `sites`.
+
+    Raises:
+        ModelError: the model cannot be read.
+        ValueError: `keep` names a layer that is not there, or no unit can be removed.
+
+    Example:
+        >>> import keras_robust_prune as krp
+        >>> import tf_keras
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")]
+        >>> layers += [tf_keras.layers.Dense(2, name="b")]
+        >>> print(krp.inspect(tf_keras.Sequential(layers, name="small")))
+        small: 23 parameters, 18 MACs
+        <BLANKLINE>
+        can be pruned  units from  read by  units  parameters/unit  MACs/unit
+        ---------------------------------------------------------------------
+        a              a           b            3                7          6
+        <BLANKLINE>
+        is kept  units  code    because
+        ------------------------------------------------------------------------------
+        b        2      output  its units reach 'b', which is an output of the network
+    """
+    graph = read(model)
+    return Inspection(graph, find_sites(graph, keep))

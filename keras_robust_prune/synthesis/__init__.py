@@ -1,0 +1,1 @@
+"""Inputs made without data, and the activations that a network has on inputs."""

@@ -1,0 +1,284 @@
+"""The gradients behind `synthesis`.
+
+Made inputs match the statistics that a network stores, or climb a little from their prior.
+All values live in [0, 1] between the bounds of the input.
+
+Reference:
+    [Yin et al., 2020](https://arxiv.org/abs/1912.08795) match BatchNorm statistics. The short,
+    blurred and normalised ascent for networks without such statistics is ours.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph, Node, Ref
+from keras_robust_prune.synthesis.priors import InputSpace, start
+from keras_robust_prune.synthesis.probe import Taps, scores
+
+_ASCENT_STEPS = 40
+_STEP = 0.035  # root mean square of one step per value
+_BLUR = 0.3  # share of the blurred picture in every step
+_PULL = 0.005  # towards the neutral value, per step
+_MATCH_STEPS = 60
+_MATCH_RATE = 0.05
+_STATISTICS = 100.0  # weight of the statistics, beside the classes' 1
+_VARIATION = 3.0  # weight of the total variation
+
+
+def statistics(graph: Graph) -> tuple[Node, ...]:
+    """The BatchNorm calls that store what they saw in training."""
+    return tuple(
+        node
+        for node in graph.nodes
+        if graph.layer_of(node).kind == "BatchNormalization"
+        and "moving_mean" in graph.layer_of(node).weights
+    )
+
+
+def ascend(
+    graph: Graph,
+    logits: Sequence[Ref],
+    spaces: Sequence[InputSpace],
+    count: int,
+    rng: np.random.Generator,
+    verbose: int = 0,
+) -> tuple[np.ndarray, ...]:
+    """Climb from the prior towards classes in short normalised steps, blurring on the way.
+
+    Returns:
+        One array per network input, `(count, *shape)` float32, raw.
+    """
+    tf = backends.tensorflow()
+    taps = Taps(graph, logits)
+
+    @tf.function(autograph=False)
+    def step(units: list[Any], targets: list[Any], size: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(units)
+            loss = tf.reduce_sum(_confusion(taps(_raw(units, spaces)), targets))
+        gradients = tape.gradient(loss, units)
+        return [
+            _climb(tf, unit, gradient, size, space)
+            for unit, gradient, space in zip(units, gradients, spaces, strict=True)
+        ]
+
+    def make(number: int) -> list[Any]:
+        units = [tf.constant(start(space, number, rng, sparse=1.0)) for space in spaces]
+        targets = _targets(taps, units, spaces, rng)
+        size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
+        for _ in range(_ASCENT_STEPS):
+            units = step(units, targets, size)
+        pairs = zip(units, spaces, strict=True)
+        return [_stretched(tf, unit, space, rng) for unit, space in pairs]
+
+    return _in_batches(make, spaces, count, taps, verbose)
+
+
+def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) -> Any:
+    """Images and signals use their range: blur and pull leave them far dimmer than real ones are.
+
+    All but the furthest hundredth of an input's values is stretched to a share of the range, drawn
+    evenly; none is dimmed.
+    """
+    if len(space.shape) < 2 or space.num_tokens:
+        return unit
+    away = np.asarray(unit) - space.neutral
+    axes = tuple(range(1, away.ndim))
+    furthest = np.quantile(abs(away), 0.99, axis=axes, keepdims=True) + 1e-6
+    gain = np.maximum(rng.random(furthest.shape) / furthest, 1.0)
+    return tf.constant(np.clip(space.neutral + gain * away, 0.0, 1.0), tf.float32)
+
+
+def _climb(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpace) -> Any:
+    if gradient is None:
+        return unit
+    each = (-1,) + (1,) * len(space.shape)
+    axes = list(range(1, 1 + len(space.shape)))
+    scale = tf.sqrt(tf.reduce_mean(tf.square(gradient), axes, keepdims=True)) + 1e-12
+    unit = _blurred(unit - _STEP * tf.reshape(size, each) * gradient / scale)
+    away = unit - space.neutral
+    away = tf.sign(away) * tf.maximum(tf.abs(away) - _PULL, 0.0)
+    return tf.clip_by_value(space.neutral + away, 0.0, 1.0)
+
+
+def _blurred(unit: Any) -> Any:
+    """Mixed with its binomial blur along every axis but the batch and the last."""
+    tf = backends.tensorflow()
+    smooth = unit
+    for axis in range(1, unit.shape.rank - 1):
+        if unit.shape[axis] < 3:
+            continue
+        for _ in range(2):
+            pads = [[0, 0]] * axis + [[1, 1]] + [[0, 0]] * (unit.shape.rank - axis - 1)
+            padded = tf.pad(smooth, pads, "SYMMETRIC")
+            parts = [
+                tf.gather(padded, tf.range(k, k + unit.shape[axis]), axis=axis) for k in range(3)
+            ]
+            smooth = (parts[0] + 2.0 * parts[1] + parts[2]) / 4.0
+    return (1 - _BLUR) * unit + _BLUR * smooth
+
+
+def match(
+    graph: Graph,
+    logits: Sequence[Ref],
+    spaces: Sequence[InputSpace],
+    count: int,
+    rng: np.random.Generator,
+    verbose: int = 0,
+) -> tuple[tuple[np.ndarray, ...], dict[str, float]]:
+    """Reproduce every BatchNorm's mean and deviation, with confident and diverse classes, smoothly.
+
+    Returns:
+        One array per network input, `(count, *shape)` float32, raw; and per BatchNorm layer the
+        distance that is left.
+    """
+    tf = backends.tensorflow()
+    nodes = statistics(graph)
+    taps = Taps(graph, [*[node.inputs[0] for node in nodes], *logits])
+    stored = [_stored(graph, node) for node in nodes]
+
+    @tf.function(autograph=False)
+    def step(
+        t: Any, units: list[Any], first: list[Any], second: list[Any], targets: Any, weight: Any
+    ) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(units)
+            tensors = taps(_raw(units, spaces))
+            apart = _distances(tensors[: len(nodes)], stored)
+            number = tf.cast(tf.shape(units[0])[0], tf.float32)
+            loss = number * _STATISTICS * tf.add_n(apart) / len(nodes)
+            loss += tf.reduce_sum(weight * _confusion(tensors[len(nodes) :], targets))
+            loss += _VARIATION * sum(tf.reduce_sum(_total_variation(unit)) for unit in units)
+        moved, first, second = _descend(t, units, tape.gradient(loss, units), first, second)
+        return moved, first, second, apart
+
+    reached: list[np.ndarray] = []
+
+    def make(number: int) -> list[Any]:
+        units = [tf.constant(start(space, number, rng)) for space in spaces]
+        targets = _targets(taps, units, spaces, rng, skip=len(nodes))
+        weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
+        first = second = [tf.zeros_like(unit) for unit in units]
+        for t in range(_MATCH_STEPS):
+            units, first, second, apart = step(
+                tf.constant(float(t)), units, first, second, targets, weight
+            )
+        reached.append(np.array([float(value) for value in apart]))
+        return units
+
+    arrays = _in_batches(make, spaces, count, taps, verbose)
+    means = np.mean(reached, axis=0)
+    return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
+
+
+def _distances(tensors: Sequence[Any], stored: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Mean squared difference of means and of deviations, in stored deviations."""
+    tf = backends.tensorflow()
+    found = []
+    for tensor, (mean, deviation) in zip(tensors, stored, strict=True):
+        now, variance = tf.nn.moments(tensor, list(range(len(tensor.shape) - 1)))
+        shift = tf.reduce_mean(tf.square((now - mean) / deviation))
+        scale = tf.reduce_mean(tf.square(tf.sqrt(variance + 1e-8) / deviation - 1))
+        found.append(shift + scale)
+    return found
+
+
+def _descend(
+    t: Any, units: list[Any], gradients: list[Any], first: list[Any], second: list[Any]
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """One step of Adam with a falling rate, within [0, 1]; where no gradient arrives nothing moves."""
+    tf = backends.tensorflow()
+    rate = _MATCH_RATE * 0.5 * (1 + tf.cos(math.pi * t / _MATCH_STEPS)) + 0.002
+    moved, means, squares = [], [], []
+    for unit, gradient, a, b in zip(units, gradients, first, second, strict=True):
+        gradient = tf.zeros_like(unit) if gradient is None else gradient
+        means.append(0.9 * a + 0.1 * gradient)
+        squares.append(0.99 * b + 0.01 * tf.square(gradient))
+        scale = tf.sqrt(squares[-1] / (1 - 0.99 ** (t + 1))) + 1e-8
+        change = rate * means[-1] / (1 - 0.9 ** (t + 1)) / scale
+        change = tf.where(gradient == 0, tf.zeros_like(change), change)
+        moved.append(tf.clip_by_value(unit - change, 0.0, 1.0))
+    return moved, means, squares
+
+
+def _stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    layer = graph.layer_of(node)
+    variance = layer.weights["moving_variance"] + layer.config["epsilon"]
+    return layer.weights["moving_mean"], np.sqrt(variance)
+
+
+def _total_variation(unit: Any) -> Any:
+    """Mean squared step between neighbours along every spatial axis, per input."""
+    tf = backends.tensorflow()
+    total = tf.zeros(tf.shape(unit)[0])
+    axes = list(range(1, unit.shape.rank))
+    for axis in axes[:-1]:
+        length = unit.shape[axis]
+        ahead = tf.gather(unit, tf.range(1, length), axis=axis)
+        behind = tf.gather(unit, tf.range(length - 1), axis=axis)
+        total += tf.reduce_mean(tf.square(ahead - behind), axes) if length > 1 else 0.0
+    return total
+
+
+def _in_batches(
+    make: Callable[[int], list[Any]],
+    spaces: Sequence[InputSpace],
+    count: int,
+    taps: Taps,
+    verbose: int,
+) -> tuple[np.ndarray, ...]:
+    """All inputs, made in even batches of one size: nothing is compiled twice, few are made in vain."""
+    size = math.ceil(count / math.ceil(count / taps.batch_size()))
+    began, parts = time.monotonic(), []
+    for done in range(0, count, size):
+        units = make(size)
+        parts.append([np.asarray(unit) for unit in units])
+        if verbose:
+            seconds = time.monotonic() - began
+            print(f"making inputs: {min(done + size, count)}/{count}, {seconds:.0f} s", flush=True)
+    joined = [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
+    return tuple(space.raw(unit) for space, unit in zip(spaces, joined, strict=True))
+
+
+def _raw(units: Sequence[Any], spaces: Sequence[InputSpace]) -> list[Any]:
+    return [
+        unit if space.num_tokens else space.lower + (space.upper - space.lower) * unit
+        for unit, space in zip(units, spaces, strict=True)
+    ]
+
+
+def _confusion(logits: Sequence[Any], targets: Sequence[Any]) -> Any:
+    """Cross-entropy to the targets, summed over outputs, per input."""
+    tf = backends.tensorflow()
+    return tf.add_n(
+        [
+            tf.nn.softmax_cross_entropy_with_logits(target, scores(logit))
+            for logit, target in zip(logits, targets, strict=True)
+        ]
+    )
+
+
+def _targets(
+    taps: Taps,
+    units: Sequence[Any],
+    spaces: Sequence[InputSpace],
+    rng: np.random.Generator,
+    skip: int = 0,
+) -> list[Any]:
+    """Per output and input a random class mixed with another, `(batch, classes)`."""
+    tf = backends.tensorflow()
+    found = []
+    number = int(units[0].shape[0])
+    for logit in taps(_raw([unit[:1] for unit in units], spaces))[skip:]:
+        classes = int(scores(logit).shape[-1])
+        one, other = (np.eye(classes)[rng.permutation(number) % classes] for _ in range(2))
+        share = rng.uniform(0.5, 1.0, (number, 1))
+        found.append(tf.constant(share * one + (1 - share) * other, tf.float32))
+    return found

@@ -1,0 +1,111 @@
+"""Any tensor of a graph as numbers: one Keras model that returns the tensors asked for.
+
+Everything that measures a network on inputs goes through here, so there is one place that knows how
+a graph is called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.keras_io.reading import build
+
+# Numbers that one batch's tensors may hold: keeps a run within about a gigabyte.
+_NUMBERS = 2**27
+
+
+class Taps:
+    """Reads tensors of a graph.
+
+    Attributes:
+        graph: the part of the graph that is run; its inputs are those of the whole.
+        refs: the tensors, in the order of the results.
+        model: the Keras model that computes them in inference mode.
+
+    Example:
+        >>> import tf_keras
+        >>> from keras_robust_prune.keras_io.reading import read
+        >>> layers = [
+        ...     tf_keras.Input((2,)),
+        ...     tf_keras.layers.Dense(1, name="a", kernel_initializer="ones"),
+        ... ]
+        >>> graph = read(tf_keras.Sequential(layers))
+        >>> Taps(graph, graph.outputs).run([np.ones((3, 2), "float32")])[0].tolist()
+        [[2.0], [2.0], [2.0]]
+    """
+
+    def __init__(self, graph: Graph, refs: Iterable[Ref]) -> None:
+        self.refs = tuple(refs)
+        part = graph.ending_at(self.refs)
+        self.graph = dataclasses.replace(part, input_structure=None)
+        self.model = build(self.graph)
+        self._compiled: Any = None
+
+    def __call__(self, tensors: Sequence[Any]) -> list[Any]:
+        """The tensors as TensorFlow tensors, differentiable; one input per network input."""
+        inputs = tensors[0] if len(tensors) == 1 else list(tensors)
+        outputs = self.model(inputs, training=False)
+        return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+    def run(self, inputs: Sequence[np.ndarray], batch: int | None = None) -> list[np.ndarray]:
+        """The tensors as arrays, one row per input, computed batch by batch."""
+        batch = batch or self.batch_size()
+        parts = [
+            [np.asarray(tensor) for tensor in self.batch([x[k : k + batch] for x in inputs])]
+            for k in range(0, len(inputs[0]), batch)
+        ]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def batch(self, inputs: Sequence[Any]) -> list[Any]:
+        """The tensors for one batch, compiled."""
+        tf = backends.tensorflow()
+        tensors = [tf.convert_to_tensor(x) for x in inputs]
+        if self._compiled is None:
+            signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in tensors]
+            self._compiled = tf.function(
+                lambda *given: self(given), input_signature=signature, autograph=False
+            )
+        return self._compiled(*tensors)
+
+    def batch_size(self) -> int:
+        """Inputs that go through at once within the memory we allow ourselves, 1 to 250."""
+        sizes = [
+            np.prod([length or 1 for length in shape], dtype=float)
+            for node in self.graph.nodes
+            for shape in node.shapes
+        ]
+        return int(np.clip(_NUMBERS / max(sum(sizes), 1.0), 1, 250))
+
+
+def logit_refs(graph: Graph) -> tuple[Ref, ...]:
+    """The outputs before their last softmax or sigmoid, in a graph with split activations.
+
+    A probability saturates in float32, and with it every gradient; its logit does not. Outputs
+    without such an activation are their own logits.
+    """
+    return tuple(_logit(graph, ref) for ref in graph.outputs)
+
+
+def _logit(graph: Graph, ref: Ref) -> Ref:
+    node = graph.node[ref.node]
+    layer = graph.layer_of(ref)
+    is_last = layer.kind == "Softmax" or (
+        layer.kind == "Activation" and layer.config.get("activation") in ("softmax", "sigmoid")
+    )
+    return node.inputs[0] if is_last else ref
+
+
+def scores(logits: Any) -> Any:
+    """Logits as `(batch, classes)`: averaged over positions; a single one stands against 0."""
+    tf = backends.tensorflow()
+    if logits.shape.rank == 1:
+        logits = logits[:, None]
+    if logits.shape.rank > 2:
+        logits = tf.reduce_mean(logits, list(range(1, logits.shape.rank - 1)))
+    return tf.concat([tf.zeros_like(logits), logits], -1) if logits.shape[-1] == 1 else logits

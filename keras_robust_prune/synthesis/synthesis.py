@@ -1,0 +1,129 @@
+"""Inputs made from the network itself: what stands in for the data that nobody gave us.
+
+A prior draws structured noise (smooth, with sparse bright parts or textures; see `priors`), and
+gradients of the network shape it (`inversion`). Where the network stores BatchNorm statistics, the
+made inputs reproduce them; where it does not, they stay *near* their prior and take only short
+steps towards the classes: inputs that are pushed further become confident and unnatural, and
+moments measured on them repaired our test networks clearly worse.
+
+The tier of everything computed on these inputs is T1: weights, stored statistics and the range of
+an input, nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, split_activations
+from keras_robust_prune.surgery.costs import num_macs, num_values
+from keras_robust_prune.synthesis import inversion
+from keras_robust_prune.synthesis.priors import InputSpace, input_spaces, start
+from keras_robust_prune.synthesis.probe import logit_refs
+
+# How many inputs are made: as many as about this many multiplications of forward passes allow, and
+# 512 where five times as many do. Each input then takes about 150 passes.
+_WORK = 2e10
+_FEWEST, _USUAL, _MOST = 64, 512, 12_000
+_VALUE = 50  # multiplications that take as long as one value of a tensor, written and read
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MadeInputs:
+    """Inputs made from a network.
+
+    Attributes:
+        arrays: one per network input, `(count, *shape)` float32, in its raw range.
+        distance: per BatchNorm layer, how far mean and deviation of what reaches it are from those
+        it stores: mean
+            squared, in stored deviations. Empty if the network stores none. Lower is better.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+    distance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def usual_count(macs: float, values: float) -> int:
+    """How many inputs are made, 64 to 12,000: what makes a network slow decides.
+
+    Args:
+        macs: multiplications of one forward pass.
+        values: numbers in the tensors of one forward pass; depthwise networks have many.
+
+    Example:
+        >>> [usual_count(macs, macs / 60) for macs in (1e5, 1e7, 4e7, 3e8, 4e9)]
+        [12000, 2000, 512, 333, 64]
+        >>> usual_count(7.5e6, 0.72e6)  # MobileNetV1 of a quarter's width
+        555
+    """
+    allowed = _WORK / max(macs, _VALUE * values, 1)
+    return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))
+
+
+def make_inputs(
+    graph: Graph,
+    input_range: Any = (0.0, 1.0),
+    count: int | None = None,
+    seed: int = 0,
+    verbose: int = 0,
+    invert: bool = True,
+) -> MadeInputs:
+    """Make inputs from nothing but the network.
+
+    Args:
+        graph: the dense network.
+        input_range: see `input_spaces`.
+        count: how many; None makes as many as the network's size allows, see `usual_count`.
+        seed: the same seed gives the same inputs.
+        verbose: 1 prints progress.
+        invert: whether the network shapes them; otherwise they are what the prior draws.
+
+    Returns:
+        The inputs. Those of the network asked for last are remembered.
+
+    Example:
+        >>> import tf_keras
+        >>> from keras_robust_prune.keras_io.reading import read
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")]
+        >>> made = make_inputs(read(tf_keras.Sequential(layers)), (-1.0, 1.0), count=8)
+        >>> made.arrays[0].shape, bool(abs(made.arrays[0]).max() <= 1)
+        ((8, 4), True)
+    """
+    spaces = input_spaces(graph, input_range)
+    if count is None:
+        count = usual_count(num_macs(graph), num_values(graph))
+    key = _digest(graph, spaces, (count, seed, invert))
+    if key not in _last:
+        split = split_activations(graph)
+        rng = np.random.default_rng([seed, 1])
+        if not invert or all(space.num_tokens for space in spaces):
+            made = MadeInputs(tuple(space.raw(start(space, count, rng)) for space in spaces))
+        elif inversion.statistics(split):
+            made = MadeInputs(
+                *inversion.match(split, logit_refs(split), spaces, count, rng, verbose)
+            )
+        else:
+            made = MadeInputs(
+                inversion.ascend(split, logit_refs(split), spaces, count, rng, verbose)
+            )
+        _last.clear()
+        _last[key] = made
+    return _last[key]
+
+
+_last: dict[str, MadeInputs] = {}
+
+
+def _digest(graph: Graph, spaces: tuple[InputSpace, ...], settings: tuple[int, ...]) -> str:
+    digest = hashlib.sha256(repr((graph.nodes, settings)).encode())
+    for layer in graph.layers.values():
+        digest.update(repr(sorted(layer.config.items(), key=str)).encode())
+        for value in layer.weights.values():
+            digest.update(value.tobytes())
+    for space in spaces:
+        digest.update(repr(space).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Proofs: bounds of a network, of a pair of networks, and certificates."""

@@ -1,0 +1,182 @@
+"""Elimination against solving every subset anew, readers against the layers themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import CASES, network
+
+from keras_robust_prune.graph.graph import split_activations
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.methods.repair.compensation import Elimination, eliminate, solve
+from keras_robust_prune.methods.repair.moments import Moments, measure
+from keras_robust_prune.methods.repair.readers import (
+    matrix,
+    readers,
+    rows_of,
+    takes_constant,
+    unit_rows,
+    with_matrix,
+)
+from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.embedding import embed
+from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.synthesis.priors import input_spaces, start
+from keras_robust_prune.synthesis.probe import Taps
+
+
+def problem(num_units=6, per_unit=2, num_targets=3, seed=0):
+    rng = np.random.default_rng(seed)
+    num_rows = num_units * per_unit
+    rows = np.concatenate([rng.normal(size=(50, num_rows)), np.ones((50, 1))], 1)
+    rows[:, 1] += 0.7 * rows[:, 4]
+    weights = rng.normal(size=(num_rows + 1, num_targets))
+    targets = rows @ weights + 0.1 * rng.normal(size=(50, num_targets))
+    moments = Moments(
+        rows.T @ rows / 50,
+        rows.T @ targets / 50,
+        float(np.square(targets).sum() / 50),
+        float(targets.var(0).sum()),
+    )
+    return moments, weights, np.arange(num_rows).reshape(num_units, per_unit), rows, targets
+
+
+@pytest.mark.parametrize("per_unit", [1, 3])
+def test_every_cost_is_the_rise_of_the_error_when_all_weights_are_solved_anew(per_unit):
+    ridge = 1e-9
+    moments, weights, rows, *_ = problem(per_unit=per_unit)
+    left = list(range(len(rows)))
+    part = Elimination(moments, weights, rows, ridge=ridge)
+
+    def error(units):
+        kept = np.sort(rows[list(units)].ravel())
+        return moments.error(solve(moments, weights, kept, True, ridge))
+
+    while len(left) > 1:
+        expected = [error([u for u in left if u != unit]) - error(left) for unit in left]
+        np.testing.assert_allclose(part.costs, expected, rtol=1e-4, atol=1e-6)
+        index = int(np.argmin(expected))
+        part.remove(index)
+        left.pop(index)
+
+
+def test_a_unit_that_repeats_another_goes_first_and_costs_nothing():
+    moments, weights, rows, data, targets = problem(per_unit=1)
+    data[:, 3] = data[:, 0]
+    moments = Moments(data.T @ data / 50, data.T @ targets / 50, moments.squares, moments.energy)
+    part = Elimination(moments, weights, rows)
+    ((unit, cost),) = eliminate([part], range(6), 1)
+    assert unit in (0, 3)
+    assert cost < 1e-3
+
+
+def test_solving_is_least_squares_without_ridge_and_the_weights_with_much():
+    moments, weights, _, rows, targets = problem()
+    kept = np.array([0, 1, 4, 5, 9])
+    free = np.append(kept, 12)
+    found = solve(moments, weights, kept, True, 1e-12)
+    expected = np.linalg.lstsq(rows[:, free], targets, rcond=None)[0]
+    np.testing.assert_allclose(found[free], expected, atol=1e-6)
+    assert not found[np.setdiff1d(np.arange(12), kept)].any()
+    np.testing.assert_allclose(solve(moments, weights, kept, True, 1e9)[kept], weights[kept])
+    frozen = solve(moments, weights, kept, False, 1e-12)
+    np.testing.assert_array_equal(frozen[-1], weights[-1])
+    expected = np.linalg.lstsq(rows[:, kept], targets - weights[-1], rcond=None)[0]
+    np.testing.assert_allclose(frozen[kept], expected, atol=1e-6)
+
+
+def graph_of(name, keras):
+    graph = split_activations(read(network(name, keras)))
+    return graph, find_sites(graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "keras"),
+    [("mlp", "keras"), ("conv1d", "tf_keras"), ("conv_flatten", "keras")]
+    + [("residual", "tf_keras"), ("separable", "keras"), ("nested", "tf_keras")],
+)
+def test_rows_times_matrix_is_what_the_layer_computes(name, keras):
+    graph, sites = graph_of(name, keras)
+    rng = np.random.default_rng(0)
+    inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
+    found = readers(graph, sites.sites)
+    assert found
+    for reader in found:
+        node = graph.calls[reader][0]
+        source, target = Taps(graph, [node.inputs[0], node.ref]).run(inputs)
+        rows = np.asarray(rows_of(graph.layers[reader], source)).astype("float64")
+        values = matrix(graph, reader)
+        computed = rows @ values[:-1] + values[-1]
+        np.testing.assert_allclose(
+            computed, target.reshape(-1, target.shape[-1]), atol=1e-4 * abs(target).max()
+        )
+        same = with_matrix(graph, reader, values)
+        for weight, value in graph.layers[reader].weights.items():
+            np.testing.assert_array_equal(same.layers[reader].weights[weight], value)
+
+
+def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
+    graph, sites = graph_of("residual", "tf_keras")
+    names = [n for n in readers(graph, sites.sites) if "bias" not in graph.layers[n].weights]
+    names = [n for n in names if takes_constant(graph, n)]
+    assert names
+    node = graph.calls[names[0]][0]
+    (behind,) = graph.readers[node.ref]
+    values = matrix(graph, names[0])
+    values[-1] += 0.25
+    rng = np.random.default_rng(0)
+    inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
+    before, after = (
+        Taps(g, [behind.ref]).run(inputs)[0] for g in (graph, with_matrix(graph, names[0], values))
+    )
+    norm = graph.layers[behind.layer]
+    variance = norm.weights["moving_variance"] + norm.config["epsilon"]
+    step = 0.25 * norm.weights["gamma"] / np.sqrt(variance)
+    np.testing.assert_allclose(after - before, np.broadcast_to(step, before.shape), atol=1e-4)
+
+
+def test_solving_on_the_dense_network_itself_changes_nothing():
+    graph, sites = graph_of("conv_flatten", "keras")
+    rng = np.random.default_rng(0)
+    inputs = [space.raw(start(space, 20, rng)) for space in input_spaces(graph)]
+    for reader in readers(graph, sites.sites):
+        moments = measure(graph, graph, reader, [inputs])
+        values = matrix(graph, reader)
+        assert moments.error(values) < 1e-6
+        solved = solve(moments, values, np.arange(len(values) - 1), True)
+        assert moments.error(solved) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "keras"), [c for c in CASES if c[1] == "tf_keras"][::3])
+def test_embedding_is_the_inverse_of_cutting(name, keras):
+    graph = read(network(name, keras))
+    try:
+        sites = find_sites(graph)
+    except ValueError:
+        pytest.skip("nothing can be removed from this network")
+    plan = Plan(tuple(Removal(site.name, 0) for site in sites.sites), dict(sites.widths))
+    small = cut(mask(graph, sites, plan), sites, plan)
+    shaken = small.with_weights(
+        {
+            (layer.name, weight): value + 0.5
+            for layer in small.layers.values()
+            for weight, value in layer.weights.items()
+            if np.issubdtype(value.dtype, np.floating)
+        }
+    )
+    back = cut(embed(graph, shaken, sites, plan), sites, plan)
+    for layer in shaken.layers.values():
+        for weight, value in layer.weights.items():
+            np.testing.assert_array_equal(back.layers[layer.name].weights[weight], value)
+
+
+def test_unit_rows_cover_every_tap_once():
+    graph, sites = graph_of("conv_bn", "tf_keras")
+    for site in sites.sites:
+        for reader in readers(graph, [site]):
+            rows = unit_rows(site, graph.layers[reader])
+            assert len(np.unique(rows)) == rows.size
+            shape = graph.layers[reader].weights["kernel"].shape
+            if len(shape) == 4:
+                assert rows.shape[1] == shape[0] * shape[1]

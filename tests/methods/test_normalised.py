@@ -1,0 +1,73 @@
+"""Every method on networks whose trunk is normalised over its units: cut equals state, and nothing is merged there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import network, outputs_of, random_inputs
+
+from keras_robust_prune import backends
+from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.graph.graph import MASK
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.cutting import cut, merge
+from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.plan import Removal
+
+QUICK = Robust(num_inputs=16, num_steps=3)
+METHODS = {n: method_for(n) for n in ("norm", "random", "greedy", "baseline", "paper")}
+METHODS["robust"] = QUICK
+# Neither attention nor Embedding has bounds, which greedy and paper look at.
+CASES = [
+    (name, method, keras)
+    for name in ("convnext", "mixer", "transformer")
+    for method in METHODS
+    for keras in backends.NAMES
+    if name != "transformer" or method not in ("greedy", "paper")
+]
+
+
+@pytest.mark.parametrize(("name", "method", "keras"), CASES)
+def test_a_method_removes_units_that_are_normalised(
+    name: str, method: str, keras: str, tmp_path: Path
+) -> None:
+    model = network(name, keras)
+    graph = read(model)
+    sites = find_sites(graph)
+    task = Problem(graph, sites, target=0.5, step=0.25 if method != "robust" else None)
+    state = list(METHODS[method].steps(task))[-1]
+    trunk = [site for site in sites.sites if not site.merges]
+    assert trunk
+    for site in sites.sites:
+        assert state.plan.dropped[site.name].sum() == site.num_units // 2
+        mine = [removal for removal in state.plan.removals if removal.site == site.name]
+        if not site.merges:
+            assert all(removal.into is None for removal in mine)
+    smaller = cut(state.graph, sites, state.plan)
+    assert num_macs(smaller) < 0.5 * num_macs(graph)
+    small, inputs = build(smaller), random_inputs(model)
+    (wanted,) = outputs_of(build(state.graph), inputs)
+    (found,) = outputs_of(small, inputs)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    if method == "norm":
+        report = export_tflite(small, tmp_path / "small.tflite")
+        assert report.max_difference is not None
+        assert report.max_difference <= 1e-4
+
+
+def test_a_merge_of_normalised_units_is_refused() -> None:
+    graph = read(network("convnext"))
+    sites = find_sites(graph)
+    site = next(site for site in sites.sites if not site.merges)
+    with pytest.raises(ValueError, match="without merging"):
+        merge(graph, sites, [Removal(site.name, 1, 0)])
+    masked = merge(graph, sites, [Removal(site.name, 1)])
+    (first, *_) = (slot for slot in site.slots if slot.weight == MASK)
+    mask = masked.layers[first.layer].weights[MASK]
+    assert mask.tolist() == [1, 0] + [1] * (site.num_units - 2)

@@ -1,0 +1,241 @@
+"""The method `robust`: valid plans, exact cuts, nothing lost where nothing must be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from networks import CASES, network, outputs_of, random_inputs
+
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods import robust
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.reference.energy import RelativeEnergy
+from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.repair import distillation
+from keras_robust_prune.methods.repair.distillation import hold_back, imitate
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.synthesis.priors import input_spaces, start
+
+QUICK = Robust(num_inputs=16, num_steps=3)
+RECONSTRUCT = Robust(repair="reconstruct", num_inputs=32)
+
+
+def problem_of(model, **options):
+    graph = read(model)
+    options = {"target": 0.5, "input_range": (-1.0, 1.0)} | options
+    return Problem(graph, find_sites(graph), **options)
+
+
+def drawn(graph, count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [space.raw(start(space, count, rng)) for space in input_spaces(graph, (-1.0, 1.0))]
+
+
+SAMPLE = ["mlp", "conv1d", "residual", "separable", "two_inputs", "embedding", "attention"]
+
+
+@pytest.mark.parametrize(("name", "keras"), [case for case in CASES if case[0] in SAMPLE])
+@pytest.mark.parametrize("tier", ["weights", "real"])
+def test_the_cut_network_is_the_state_and_every_site_gave_its_share(name, keras, tier):
+    model = network(name, keras)
+    problem = problem_of(model)
+    if tier == "real":
+        problem = dataclasses.replace(problem, calibration=drawn(problem.graph, 12))
+    else:
+        problem = dataclasses.replace(problem, calibration="weights")
+    (state,) = RECONSTRUCT.steps(problem)
+    for site in problem.sites.sites:
+        assert state.plan.dropped[site.name].sum() == site.num_units // 2
+    inputs = random_inputs(model)
+    small, full = build(cut(state.graph, problem.sites, state.plan)), build(state.graph)
+    for got, wanted in zip(outputs_of(small, inputs), outputs_of(full, inputs), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4 * max(abs(wanted).max(), 1e-6))
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv_bn", "residual"])
+def test_made_inputs_and_imitation_give_the_same_result_for_the_same_seed(name):
+    problem = problem_of(network(name), seed=3)
+    states = [list(QUICK.steps(problem))[-1] for _ in range(2)]
+    assert states[0].plan == states[1].plan
+    for layer in states[0].graph.layers.values():
+        for weight, value in layer.weights.items():
+            again = states[1].graph.layers[layer.name].weights[weight]
+            np.testing.assert_allclose(again, value, atol=1e-5)
+    assert states[0].metrics["imitation_error"] <= states[0].metrics["imitation_error_before"]
+
+
+def doubled(model):
+    """The same MLP with every hidden unit twice, at half its outgoing weight each."""
+    values = model.get_weights()
+    for index in range(0, len(values) - 2, 2):
+        kernel, bias, behind = values[index : index + 3]
+        values[index] = np.concatenate([kernel, kernel], 1)
+        values[index + 1] = np.concatenate([bias, bias])
+        values[index + 2] = np.concatenate([behind, behind], 0) / 2
+    return values
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("calibration", [None, "weights"])
+def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration, merge):
+    keras = backends.module("tf_keras")
+
+    def mlp(width):
+        layers = [keras.Input((6,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(3)]
+        return keras.Sequential(layers)
+
+    keras.utils.set_random_seed(0)
+    small, large = mlp(8), mlp(16)
+    large.set_weights(doubled(small))
+    problem = problem_of(large, calibration=calibration)
+    (state,) = dataclasses.replace(RECONSTRUCT, merge=merge).steps(problem)
+    kept = state.plan.kept(problem.sites.sites[0].name)
+    assert sorted(unit % 8 for unit in kept) == list(range(8))
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 6)).astype("float32")
+    wanted = small(x).numpy()
+    np.testing.assert_allclose(build(state.graph)(x).numpy(), wanted, atol=2e-3)
+
+
+def test_several_steps_remove_more_each_time_and_reach_the_target():
+    problem = problem_of(network("mlp"), step=0.25, target=0.5)
+    states = list(RECONSTRUCT.steps(problem))
+    assert len(states) == 2
+    assert states[1].plan.removals[: len(states[0].plan.removals)] == states[0].plan.removals
+    resumed = list(RECONSTRUCT.steps(dataclasses.replace(problem, start=states[0])))
+    assert [state.plan for state in resumed] == [states[1].plan]
+
+
+@pytest.mark.parametrize("measure", ["params", "macs"])
+def test_budgets_are_kept(measure):
+    problem = problem_of(network("residual"), measure=measure, target=0.3)
+    (state,) = RECONSTRUCT.steps(problem)
+    small = cut(state.graph, problem.sites, state.plan)
+    if measure == "params":
+        assert small.num_params <= 0.7 * problem.graph.num_params
+    else:
+        assert num_macs(small) <= 0.7 * num_macs(problem.graph)
+
+
+def test_reconstruction_beats_removal_alone_on_the_inputs_it_saw():
+    problem = problem_of(network("conv_flatten"))
+    inputs = drawn(problem.graph, 40)
+    problem = dataclasses.replace(problem, calibration=inputs)
+    (state,) = RECONSTRUCT.steps(problem)
+    (plain,) = method_for("random").steps(dataclasses.replace(problem, step=0.5))
+    dense, repaired, removed = (
+        outputs_of(build(graph), inputs)[0] for graph in (problem.graph, state.graph, plain.graph)
+    )
+    assert np.square(repaired - dense).mean() < 0.5 * np.square(removed - dense).mean()
+
+
+def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
+    graph = read(network("mlp"))
+    inputs = drawn(graph, 80)
+    spaces = input_spaces(graph, (-1.0, 1.0))
+    same = imitate(graph, graph, [inputs], [inputs], spaces, num_steps=5)
+    assert not same.kept
+    assert same.error_before == pytest.approx(0.0, abs=1e-6)
+    rng = np.random.default_rng(0)
+    shaken = graph.with_weights(
+        {
+            (layer.name, weight): value + rng.normal(0, 0.2, value.shape).astype("float32")
+            for layer in graph.layers.values()
+            for weight, value in layer.weights.items()
+        }
+    )
+    used, held = hold_back(inputs)
+    better = imitate(graph, shaken, [used], [held], spaces, num_steps=100)
+    assert better.kept
+    assert better.error_after < better.error_before
+
+
+def test_imitation_stops_learning_when_its_time_is_up():
+    graph = read(network("mlp"))
+    inputs = drawn(graph, 8)
+    course = distillation._Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True)
+    tf = backends.tensorflow()
+
+    def moved(progress):
+        before = [weight.numpy() for weight in course.weights]
+        key = tf.constant([0, 0], tf.int32)
+        noisy = [tf.constant(x + 1.0) for x in inputs]
+        course.step(tf.constant(60.0), tf.constant(progress, tf.float32), key, *noisy)
+        pairs = zip(course.weights, before, strict=True)
+        return max(float(abs(weight.numpy() - old).max()) for weight, old in pairs)
+
+    course.weights[0].assign_add(tf.ones_like(course.weights[0]) * 0.1)
+    assert moved(0.0) > 1e-4
+    assert moved(1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_repair_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="choose 'distill' or 'reconstruct'"):
+        Robust(repair="retrain")
+    assert method_for("robust") == Robust()
+
+
+def test_a_few_real_inputs_are_joined_by_made_ones_and_many_are_not(monkeypatch):
+    asked = []
+    make = robust.make_inputs
+    monkeypatch.setattr(robust, "make_inputs", lambda *a, **k: asked.append(1) or make(*a, **k))
+    problem = problem_of(network("mlp"))
+    few, many = drawn(problem.graph, 12), drawn(problem.graph, 512)
+    list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=many)))
+    assert not asked
+    list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=few)))
+    assert asked
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv_bn", "residual"])
+def test_annealing_and_surroundings_keep_the_counts_and_the_seed(name):
+    method = dataclasses.replace(RECONSTRUCT, anneal=5, surround=True)
+    problem = problem_of(network(name))
+    plans = [list(method.steps(problem))[-1].plan for _ in range(2)]
+    assert plans[0] == plans[1]
+    for site in problem.sites.sites:
+        assert plans[0].dropped[site.name].sum() == site.num_units // 2
+
+
+@pytest.mark.parametrize("calibration", ["weights", "real"])
+def test_bounds_that_count_above_all_choose_alone_and_others_do_not(calibration):
+    problem = problem_of(network("mlp"))
+    given = "weights" if calibration == "weights" else drawn(problem.graph, 600)
+    problem = dataclasses.replace(problem, calibration=given)
+    energies = robust.bound_energies(problem, RelativeEnergy())
+    (state,) = dataclasses.replace(RECONSTRUCT, bounds=1e9).steps(problem)
+    for site in problem.sites.sites:
+        found = energies[site.name]
+        assert found.shape == (site.num_units,)
+        np.testing.assert_array_equal(found, np.clip(found, 0.0, 1.0))
+        cheap = np.sort(np.argsort(found)[: site.num_units // 2])
+        assert np.flatnonzero(state.plan.dropped[site.name]).tolist() == cheap.tolist()
+    (without,) = RECONSTRUCT.steps(problem)
+    assert without.plan != state.plan
+
+
+def test_width_alone_prefers_units_with_small_outgoing_weights():
+    """Of ReLU units over one input range, all alike but for their outgoing size."""
+    model = network("mlp")
+    first, *_ = find_sites(read(model)).sites
+    values = model.get_weights()
+    values[0][:] = values[0][:, :1]
+    values[1][:] = 0.0
+    values[2][:] = np.arange(first.num_units, 0, -1.0)[:, None] * values[2][:1]
+    model.set_weights(values)
+    energies = robust.bound_energies(problem_of(model), RelativeEnergy(1.0))[first.name]
+    assert (np.diff(energies) < 0).all()
+
+
+def test_annealing_weighs_bounds_as_elimination_does():
+    problem = dataclasses.replace(problem_of(network("mlp")), calibration="weights")
+    heavy = dataclasses.replace(RECONSTRUCT, bounds=1e9)
+    (alone,) = heavy.steps(problem)
+    (annealed,) = dataclasses.replace(heavy, anneal=5).steps(problem)
+    for name, dropped in alone.plan.dropped.items():
+        assert annealed.plan.dropped[name].tolist() == dropped.tolist()

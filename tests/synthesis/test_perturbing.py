@@ -1,0 +1,41 @@
+"""Radii and moved inputs, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import split_activations
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.synthesis.perturbation import around, radius
+from keras_robust_prune.synthesis.priors import input_spaces
+from keras_robust_prune.synthesis.probe import Taps, logit_refs
+
+
+@pytest.fixture
+def linear():
+    """Two logits, x0 * 70 and -x1 * 30, on inputs in [0, 2]."""
+    keras = backends.module("tf_keras")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.set_weights([np.array([[70.0, 0.0], [0.0, -30.0]]), np.zeros(2)])
+    graph = split_activations(read(model))
+    return Taps(graph, logit_refs(graph)), input_spaces(graph, (0.0, 2.0))
+
+
+def test_the_radius_moves_a_margin_by_seven_logits(linear):
+    taps, spaces = linear
+    x = np.full((4, 2), 1.0, "float32")
+    # the margin 70 x0 + 30 x1 changes by 100 per unit, 200 over the range
+    assert radius(taps, [x], spaces) == pytest.approx(7 / 200)
+
+
+def test_every_other_input_moves_against_the_margin_and_none_leaves_the_range(linear):
+    taps, spaces = linear
+    x = np.full((10, 2), 1.0, "float32")
+    x[9] = 2.0
+    (moved,) = around(taps, [x], spaces, np.random.default_rng(0))
+    np.testing.assert_allclose(moved[::2], 1.0 - 2 * 7 / 200, rtol=1e-5)
+    assert (abs(moved - x) <= 2 * 7 / 200 + 1e-6).all()
+    assert moved.max() <= 2.0
+    assert moved.dtype == np.float32
