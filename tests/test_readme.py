@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from keras_robust_prune import cli
+from keras_robust_prune.cli import flags
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,8 +34,8 @@ def test_commands_parse() -> None:
     seen = set()
     for line in lines:
         program, *words = shlex.split(line)
-        if program == cli.PROGRAM:
-            cli.COMMANDS[words[0]].parse(words[1:])
+        if program == flags.PROGRAM:
+            cli.parse(words)
             seen.add(words[0])
         else:
             assert program in ("pip", "python")
