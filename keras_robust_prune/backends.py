@@ -1,4 +1,4 @@
-"""The one door to TensorFlow, both Kerases, tfmot and LiteRT.
+"""The one door to TensorFlow, both Keras versions, tfmot and LiteRT.
 
 Nothing is imported before it is asked for. `import tf_keras` is Keras 2, `import keras` is Keras 3; which of them a
 name inside TensorFlow means depends on the environment, so no such name is used.

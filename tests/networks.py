@@ -2,7 +2,7 @@
 
 Every entry of `NETWORKS` is a function from a Keras module to a model. `network(name, keras)` gives it weights that
 hide no mistake: BatchNormalization with statistics and gammas of either sign, biases that are not zero. `CASES` is
-every network in both Kerases, to parametrise over; `CHAIN_CASES` those of them that are chains.
+every network in both Keras versions, to parametrise over; `CHAIN_CASES` those of them that are chains.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from keras_robust_prune.methods.reference.guided import Candidates, Greedy, Pape
 from keras_robust_prune.methods.reference.saliency import pair_distances
 from keras_robust_prune.methods.schedules import falling_temperature
 from keras_robust_prune.surgery.cutting import merge
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Removal
 from keras_robust_prune.verify.bounds import Bounds, interval_bounds
 from keras_robust_prune.verify.deviation import output_deviation
@@ -46,7 +46,7 @@ def samples(num: int, shape: tuple[int, ...], low: float, high: float) -> np.nda
 
 def changes(graph: Graph, drop: int, keep: int, inputs: np.ndarray, layer: str) -> np.ndarray:
     """What merging really does to the logits, `(num_inputs, num_outputs)`."""
-    merged = merge(graph, find_sites(graph), [Removal(layer, drop, keep)])
+    merged = merge(graph, find_groups(graph), [Removal(layer, drop, keep)])
     outputs = [
         program.values([inputs])[program.logits[0]] for program in (lower(merged), lower(graph))
     ]
@@ -99,34 +99,34 @@ def test_fault_02_an_inactive_relu_is_bounded_by_zero_twice():
 @pytest.mark.parametrize("method", [Paper(), Greedy()], ids=repr)
 def test_fault_03_the_unit_that_is_scored_as_dropped_is_dropped(method: Any):
     graph, _ = mlp([3, 6, 5, 2], seed=2)
-    program, sites = lower(graph), find_sites(graph)
+    program, groups = lower(graph), find_groups(graph)
     bounds = interval_bounds(program, 0.0, 1.0)
     inputs = samples(400, (3,), 0.0, 1.0)
-    (state,) = method.steps(Problem(graph, sites, target=1 / 6, step=1 / 6))
-    removal = next(r for r in state.plan.removals if r.site == "dense_0")
+    (state,) = method.steps(Problem(graph, groups, target=1 / 6, step=1 / 6))
+    removal = next(r for r in state.plan.removals if r.group == "dense_0")
     kernel = state.graph.layers["dense_1"].weights["kernel"]
     before = graph.layers["dense_1"].weights["kernel"]
     np.testing.assert_array_equal(kernel[removal.drop], np.zeros(5))
     np.testing.assert_array_equal(kernel[removal.into], before[removal.into] + before[removal.drop])
     true = changes(graph, removal.drop, removal.into, inputs, "dense_0")
-    site = sites.by_name["dense_0"]
-    right = output_deviation(program, site, [removal.drop], [removal.into], bounds)
+    group = groups.by_name["dense_0"]
+    right = output_deviation(program, group, [removal.drop], [removal.into], bounds)
     assert right.contains(true, ROUNDED)
 
 
 def test_fault_04_a_deviation_passes_relu_as_what_is_left_of_it_not_as_an_activation():
     graph, _ = mlp([4, 8, 8, 8, 3], seed=4)
     graph = graph.with_weights({("dense_2", "bias"): np.full(8, 2.0, "float32")})
-    program, sites = lower(graph), find_sites(graph)
+    program, groups = lower(graph), find_groups(graph)
     bounds = interval_bounds(program, 0.0, 1.0)
     inputs = samples(1000, (4,), 0.0, 1.0)
-    for site in sites.sites:
-        pairs = list(itertools.permutations(range(site.num_units), 2))
+    for group in groups.groups:
+        pairs = list(itertools.permutations(range(group.num_units), 2))
         drops, keeps = zip(*pairs, strict=True)
-        found = output_deviation(program, site, drops, keeps, bounds)
+        found = output_deviation(program, group, drops, keeps, bounds)
         for row, (drop, keep) in enumerate(pairs):
-            true = changes(graph, drop, keep, inputs, site.name)
-            assert found[row].contains(true, ROUNDED), (site.name, drop, keep)
+            true = changes(graph, drop, keep, inputs, group.name)
+            assert found[row].contains(true, ROUNDED), (group.name, drop, keep)
 
 
 def test_fault_05_the_best_pair_is_offered_first():
@@ -136,7 +136,7 @@ def test_fault_05_the_best_pair_is_offered_first():
     kernel[:, 7], bias[7] = kernel[:, 2], bias[2]
     graph = graph.with_weights({("dense_0", "kernel"): kernel, ("dense_0", "bias"): bias})
     for seed in range(10):
-        problem = Problem(graph, find_sites(graph), target=1 / 12, step=1 / 12, seed=seed)
+        problem = Problem(graph, find_groups(graph), target=1 / 12, step=1 / 12, seed=seed)
         (state,) = Paper().steps(problem)
         (removal,) = state.plan.removals
         assert {removal.drop, removal.into} == {2, 7}
@@ -145,10 +145,10 @@ def test_fault_05_the_best_pair_is_offered_first():
 @pytest.mark.parametrize("bias", ["weight", "relative"])
 def test_fault_06_biases_that_add_up_to_zero_are_no_infinity(bias: str):
     graph, _ = mlp([4, 6, 3])
-    site = find_sites(graph).sites[0]
+    group = find_groups(graph).groups[0]
     for values in (np.zeros(6), np.array([1.0, -1.0, 0.0, 0.0, 2.0, -2.0])):
         changed = graph.with_weights({("dense_0", "bias"): values.astype("float32")})
-        assert np.isfinite(pair_distances(changed, site, bias)).all()
+        assert np.isfinite(pair_distances(changed, group, bias)).all()
 
 
 def renamed(graph: Graph, names: dict[str, str]) -> Graph:
@@ -178,8 +178,8 @@ def test_fault_07_names_mean_nothing():
     names = {"dense_0": "conv2d", "dense_1": "dropout", "dense_2": "flatten"}
     plans = []
     for network in (graph, renamed(graph, names)):
-        *_, state = Paper().steps(Problem(network, find_sites(network), target=0.5, step=0.25))
-        plans.append([(names.get(r.site, r.site), r.drop, r.into) for r in state.plan.removals])
+        *_, state = Paper().steps(Problem(network, find_groups(network), target=0.5, step=0.25))
+        plans.append([(names.get(r.group, r.group), r.drop, r.into) for r in state.plan.removals])
     assert len(plans[0]) == 4 + 4
     assert plans[0] == plans[1]
 
@@ -191,17 +191,17 @@ def test_fault_08_batch_normalization_is_part_of_the_analysis():
         first, layers.BatchNormalization(), layers.ReLU(), layers.Dense(3), shape=(4,)
     )
     graph = read(model)
-    program, site = lower(graph), find_sites(graph).by_name["first"]
+    program, group = lower(graph), find_groups(graph).by_name["first"]
     bounds = interval_bounds(program, 0.0, 1.0)
     inputs = samples(300, (4,), 0.0, 1.0)
     pairs = list(itertools.permutations(range(6), 2))
-    found = output_deviation(program, site, *zip(*pairs, strict=True), bounds)
+    found = output_deviation(program, group, *zip(*pairs, strict=True), bounds)
     for row, (drop, keep) in enumerate(pairs):
         assert found[row].contains(changes(graph, drop, keep, inputs, "first"), ROUNDED)
     (name,) = [name for name, layer in graph.layers.items() if "gamma" in layer.weights]
     gamma = graph.layers[name].weights["gamma"]
     stretched = graph.with_weights({(name, "gamma"): 10 * gamma})
-    ratio = pair_distances(stretched, site) / (pair_distances(graph, site) + np.eye(6))
+    ratio = pair_distances(stretched, group) / (pair_distances(graph, group) + np.eye(6))
     assert ratio.max() > 5.0
 
 
@@ -234,11 +234,11 @@ def test_fault_10_the_temperature_starts_hot_and_falls():
 
 
 def candidates(graph: Graph, energy: Any, bounds: Bounds | None = None) -> Candidates:
-    """All neighbouring pairs of the first site, scored over the range [0, 1]."""
-    site = find_sites(graph).sites[0]
+    """All neighbouring pairs of the first group, scored over the range [0, 1]."""
+    group = find_groups(graph).groups[0]
     bounds = bounds or interval_bounds(graph, 0.0, 1.0)
-    drops, keeps = range(site.num_units - 1), range(1, site.num_units)
-    deviation = output_deviation(bounds.program, site, drops, keeps, bounds)
+    drops, keeps = range(group.num_units - 1), range(1, group.num_units)
+    deviation = output_deviation(bounds.program, group, drops, keeps, bounds)
     return Candidates.of((), deviation, energy)
 
 
@@ -270,7 +270,7 @@ def test_fault_13_a_repeated_walk_counts_no_pair_twice():
 
 def last_state(graph: Graph, input_range: Any, **given: Any) -> PruningState:
     problem = Problem(
-        graph, find_sites(graph), target=0.5, step=0.25, input_range=input_range, **given
+        graph, find_groups(graph), target=0.5, step=0.25, input_range=input_range, **given
     )
     *_, state = Paper().steps(problem)
     return state

@@ -73,7 +73,7 @@ def test_reference_methods_choose_and_merge_as_they_did(name: str, keras: str):
 
 
 def main(path: str) -> None:
-    """Write what the code makes of every network; both Kerases have to agree."""
+    """Write what the code makes of every network; both Keras versions have to agree."""
     lines = []
     for name in NAMES:
         methods = []

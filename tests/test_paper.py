@@ -19,7 +19,7 @@ from keras_robust_prune.methods.reference.guided import (
     Greedy,
     Paper,
 )
-from keras_robust_prune.surgery.groups import Site, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroup, find_groups
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.deviation import output_deviation
 
@@ -128,21 +128,21 @@ class SlowPaper:
         self,
         graph: Graph,
         layers: list[str],
-        sites: dict[str, Site],
+        groups: dict[str, ChannelGroup],
         gone: dict[str, set[int]],
         count: int,
         rng: np.random.Generator,
     ) -> tuple[Graph, list[tuple[str, int, int]]]:
         removals = []
         for layer, after in itertools.pairwise(layers):
-            alive = [unit for unit in range(sites[layer].num_units) if unit not in gone[layer]]
+            alive = [unit for unit in range(groups[layer].num_units) if unit not in gone[layer]]
             pairs = disjoint(graph, layer, after, alive)
             pairs = pairs[: max(CANDIDATES_PER_MERGE * count, LEAST_CANDIDATES)]
             program = lower(graph, np.float32)
             bounds = interval_bounds(program, -1.0, 2.0)
             pool = []
             for drop, keep in pairs:
-                found = output_deviation(program, sites[layer], [drop], [keep], bounds)
+                found = output_deviation(program, groups[layer], [drop], [keep], bounds)
                 pool.append((found.lower[0].tolist(), found.upper[0].tolist()))
             kernel = graph.layers[after].weights["kernel"].copy()
             for k in self.select(pool, count, rng):
@@ -164,17 +164,17 @@ def test_fast_and_slow_choose_the_same(
     activation: str, alpha: float, published: bool, greedy: bool
 ):
     graph, layers = mlp([6, 16, 16, 4], activation, seed=3)
-    sites = find_sites(graph)
+    groups = find_groups(graph)
     energy = PublishedEnergy(alpha) if published else RelativeEnergy(alpha)
     method = Greedy(energy) if greedy else Paper(energy, published_heat=published)
-    problem = Problem(graph, sites, target=0.75, step=1 / 8, input_range=(-1.0, 2.0), seed=5)
+    problem = Problem(graph, groups, target=0.75, step=1 / 8, input_range=(-1.0, 2.0), seed=5)
     slow = SlowPaper(alpha, published, greedy)
     gone: dict[str, set[int]] = {layer: set() for layer in layers[:-1]}
     expected: list[tuple[str, int, int]] = []
     slow_graph = graph
     for state in method.steps(problem):
         rng = problem.generator(state.step - 1)
-        slow_graph, removals = slow.step(slow_graph, layers, dict(sites.by_name), gone, 2, rng)
+        slow_graph, removals = slow.step(slow_graph, layers, dict(groups.by_name), gone, 2, rng)
         expected += removals
         assert [tuple(removal) for removal in state.plan.removals] == expected
         for layer in layers:

@@ -3,7 +3,7 @@
 Each tensor carries `Labels`: one axis and, for every index along it, the number of the element that lives there. A rule
 says how labels pass through a layer and which weight axes they index. Where two elements must share a fate (the two
 sides of an Add, the filters of one group), they are united; where one cannot be removed, it is frozen with a reason.
-Nothing is decided while tracing: edges and reasons are collected, `sites` reads them off at the end.
+Nothing is decided while tracing: edges and reasons are collected, `groups` reads them off at the end.
 """
 
 from __future__ import annotations

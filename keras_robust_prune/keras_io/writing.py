@@ -86,7 +86,7 @@ def save(model: Any, path: str | Path, overwrite: bool = False) -> None:
     """
     check_format(backends.keras_name(model), path)
     with replacing(path, overwrite) as draft, warnings.catch_warnings():
-        # Both Kerases advise against .h5; whoever names a file so knows.
+        # Both Keras versions advise against .h5; whoever names a file so knows.
         warnings.simplefilter("ignore", UserWarning)
         if Path(path).suffix in SUFFIXES:
             model.save(draft)

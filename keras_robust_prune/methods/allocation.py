@@ -1,6 +1,6 @@
-"""Budgets of parameters or multiplications: how much each Site gives.
+"""Budgets of parameters or multiplications: how much each group gives.
 
-Every Site comes with a curve: what its first, second, ... removed unit costs the outputs. Units (or
+Every group comes with a curve: what its first, second, ... removed unit costs the outputs. Units (or
 blocks of `round_to`) go where a unit of cost saves most, until what remains of the network is
 within the budget.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.rules import rule_for
 from keras_robust_prune.surgery.costs import num_macs
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 
 
 class Remaining:
@@ -22,11 +22,11 @@ class Remaining:
 
     Args:
         graph: the dense network.
-        sites: where units go.
+        groups: where units go.
         measure: `"params"` or `"macs"`.
     """
 
-    def __init__(self, graph: Graph, sites: Sequence[Site], measure: str) -> None:
+    def __init__(self, graph: Graph, groups: Sequence[ChannelGroup], measure: str) -> None:
         self.total = float(graph.num_params if measure == "params" else num_macs(graph))
         self._terms: list[tuple[float, list[list[tuple[str, float]]]]] = []
         for layer in graph.layers.values():
@@ -39,21 +39,21 @@ class Remaining:
                 if measure == "macs":
                     size = size * macs / entries if weight in kernels else 0.0
                 axes: dict[int, list[tuple[str, float]]] = {}
-                for site in sites:
-                    for slot in site.slots:
+                for group in groups:
+                    for slot in group.slots:
                         if slot.goes and (slot.layer, slot.weight) == (layer.name, weight):
                             share = slot.positions.shape[1] / value.shape[slot.axis]
-                            axes.setdefault(slot.axis, []).append((site.name, share))
+                            axes.setdefault(slot.axis, []).append((group.name, share))
                 if size and axes:
                     self._terms.append((size, list(axes.values())))
         self._fixed = self.total - sum(size for size, _ in self._terms)
 
     def __call__(self, gone: Mapping[str, int]) -> float:
-        """What remains when so many units of each Site are gone."""
+        """What remains when so many units of each group are gone."""
         left = self._fixed
         for size, axes in self._terms:
             for axis in axes:
-                size *= 1.0 - sum(gone.get(site, 0) * share for site, share in axis)
+                size *= 1.0 - sum(gone.get(group, 0) * share for group, share in axis)
             left += size
         return left
 
@@ -65,11 +65,11 @@ def allocate(
     fractions: Sequence[float],
     round_to: int = 1,
 ) -> tuple[Mapping[str, int], ...]:
-    """After each step, how many units of every Site are gone.
+    """After each step, how many units of every group are gone.
 
     Args:
-        curves: per Site what each further removal costs, at least 0, `width - 1` numbers.
-        widths: number of units per Site.
+        curves: per group what each further removal costs, at least 0, `width - 1` numbers.
+        widths: number of units per group.
         remaining: what the budget counts.
         fractions: what shall be gone of `remaining.total` after each step, rising.
         round_to: widths that remain are multiples of it, or untouched.

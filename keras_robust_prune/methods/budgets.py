@@ -1,4 +1,4 @@
-"""How many units of every site are gone after each step.
+"""How many units of every group are gone after each step.
 
 Counts are cumulative and never exceed the last fraction: rounding up, as the method does at every
 step, is harmless on the way but must not carry the end past the target.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 
 
 def _tolerance(value: float) -> float:
@@ -50,20 +50,20 @@ def units_removed(num_units: int, fractions: Sequence[float], round_to: int = 1)
     return tuple(counts)
 
 
-def removed_per_site(
-    sites: Sequence[Site], fractions: Sequence[float], round_to: int = 1
+def removed_per_group(
+    groups: Sequence[ChannelGroup], fractions: Sequence[float], round_to: int = 1
 ) -> tuple[Mapping[str, int], ...]:
-    """After each step, how many units of every site are gone: the same fraction of each.
+    """After each step, how many units of every group are gone: the same fraction of each.
 
     Args:
-        sites: what can be removed.
+        groups: what can be removed.
         fractions: what shall be gone after each step, rising, in [0, 1).
         round_to: widths that remain become multiples of it.
 
     Returns:
-        One mapping per step, from a site's name to a cumulative count.
+        One mapping per step, from a group's name to a cumulative count.
     """
-    counts = {site.name: units_removed(site.num_units, fractions, round_to) for site in sites}
+    counts = {group.name: units_removed(group.num_units, fractions, round_to) for group in groups}
     return tuple(
         {name: count[step] for name, count in counts.items()} for step in range(len(fractions))
     )

@@ -21,7 +21,7 @@ from keras_robust_prune.layers.lowering.base import LoweringError
 from keras_robust_prune.layers.rules.base import channel_axis
 from keras_robust_prune.primitives.program import Program
 from keras_robust_prune.surgery.cutting import mask
-from keras_robust_prune.surgery.groups import Site, Sites, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.verify.bounds import Bounds, interval_bounds
 
@@ -39,14 +39,14 @@ class Folding:
 
     Attributes:
         graph: in full shape; consumers do not read the folded units any more.
-        sites: of this graph, in which a layer may have got a bias.
-        plan: removes the folded units: `cut(graph, sites, plan)` is the smaller network.
+        groups: of this graph, in which a layer may have got a bias.
+        plan: removes the folded units: `cut(graph, groups, plan)` is the smaller network.
         inexact_border: by consumer, the largest |change| of its output before the activation, 0 where folding is exact.
-        left: constant units by Site that stay: folding would be inexact, or one has to stay.
+        left: constant units by group that stay: folding would be inexact, or one has to stay.
     """
 
     graph: Graph
-    sites: Sites
+    groups: ChannelGroups
     plan: Plan
     inexact_border: Mapping[str, float]
     left: Mapping[str, int]
@@ -60,14 +60,14 @@ class Folding:
             if border > 0
         ]
         lines += [
-            f"{count} constant units of '{site}' stay: a border would change, or none would be left"
-            for site, count in self.left.items()
+            f"{count} constant units of '{group}' stay: a border would change, or none would be left"
+            for group, count in self.left.items()
         ]
         return "\n".join(lines)
 
 
 class _Reading(NamedTuple):
-    """One call that reads units of a Site: what stands there, and which entries are whose."""
+    """One call that reads units of a group: what stands there, and which entries are whose."""
 
     node: Node
     place: int
@@ -76,31 +76,31 @@ class _Reading(NamedTuple):
 
 
 def constant_units(
-    graph: Graph, sites: Sites, input_range: tuple[Any, Any] = (0.0, 1.0)
+    graph: Graph, groups: ChannelGroups, input_range: tuple[Any, Any] = (0.0, 1.0)
 ) -> Mapping[str, np.ndarray]:
     """Which units have one value for every valid input, wherever they are read.
 
     Args:
         graph: the network.
-        sites: its Sites.
+        groups: its groups.
         input_range: the valid inputs, `(lower, upper)`.
 
     Returns:
-        Per Site `(num_units,)` bool. True is proven; False may only mean that the bounds are wide.
+        Per group `(num_units,)` bool. True is proven; False may only mean that the bounds are wide.
 
     Raises:
         LoweringError: a layer has no bounds.
     """
     bounds = interval_bounds(graph, *input_range)
     return {
-        site.name: _constants(sites, index, site, graph, bounds)
-        for index, site in enumerate(sites.sites)
+        group.name: _constants(groups, index, group, graph, bounds)
+        for index, group in enumerate(groups.groups)
     }
 
 
 def fold_constants(
     graph: Graph,
-    sites: Sites,
+    groups: ChannelGroups,
     input_range: tuple[Any, Any] = (0.0, 1.0),
     inexact: bool = False,
 ) -> Folding:
@@ -108,7 +108,7 @@ def fold_constants(
 
     Args:
         graph: the network.
-        sites: its Sites.
+        groups: its groups.
         input_range: the valid inputs, `(lower, upper)`.
         inexact: whether units go that padding makes inexact at the border too.
 
@@ -128,28 +128,28 @@ def fold_constants(
         >>> nodes = (Node("x", "x", shapes=((2,),)), Node("a", "a", (x,), {}, (x,), ((2,),)))
         >>> nodes += (Node("b", "b", (a,), {}, (a,), ((1,),)),)
         >>> network = Graph({layer.name: layer for layer in layers}, nodes, (x,), (b,))
-        >>> folding = fold_constants(network, find_sites(network))
+        >>> folding = fold_constants(network, find_groups(network))
         >>> folding.plan.removals, folding.graph.layers["b"].weights["bias"]
-        ((Removal(site='a', drop=1, into=None),), array([2.], dtype=float32))
+        ((Removal(group='a', drop=1, into=None),), array([2.], dtype=float32))
     """
     bounds = interval_bounds(graph, *input_range)
     removals: list[Removal] = []
     left: dict[str, int] = {}
-    for index, site in enumerate(sites.sites):
-        units = np.flatnonzero(_constants(sites, index, site, graph, bounds))
-        readings = list(_readings(sites, index, site, graph, bounds.program))
+    for index, group in enumerate(groups.groups):
+        units = np.flatnonzero(_constants(groups, index, group, graph, bounds))
+        readings = list(_readings(groups, index, group, graph, bounds.program))
         folds = [int(unit) for unit in units if _folds(int(unit), readings, graph, bounds, inexact)]
-        folds = folds[len(folds) == site.num_units :]  # one unit has to stay
-        removals += [Removal(site.name, unit) for unit in folds]
+        folds = folds[len(folds) == group.num_units :]  # one unit has to stay
+        removals += [Removal(group.name, unit) for unit in folds]
         if len(folds) < len(units):
-            left[site.name] = len(units) - len(folds)
-    plan = Plan(tuple(removals), dict(sites.widths))
-    changed, border = _with_biases(graph, sites, plan, bounds)
-    folded = mask(graph.with_layers(changed), sites, plan)
-    return Folding(folded, find_sites(folded), plan, border, left)
+            left[group.name] = len(units) - len(folds)
+    plan = Plan(tuple(removals), dict(groups.widths))
+    changed, border = _with_biases(graph, groups, plan, bounds)
+    folded = mask(graph.with_layers(changed), groups, plan)
+    return Folding(folded, find_groups(folded), plan, border, left)
 
 
-def without_dead_units(graph: Graph, sites: Sites, input_range: Any = (0.0, 1.0)) -> Graph:
+def without_dead_units(graph: Graph, groups: ChannelGroups, input_range: Any = (0.0, 1.0)) -> Graph:
     """The same function, in which units without incoming weights are biases of what reads them.
 
     Such units are what magnitude masks leave behind. Nothing reads them afterwards, so every method
@@ -158,22 +158,22 @@ def without_dead_units(graph: Graph, sites: Sites, input_range: Any = (0.0, 1.0)
 
     Args:
         graph: the network.
-        sites: its Sites.
+        groups: its groups.
         input_range: the valid inputs.
     """
-    if isinstance(input_range, Mapping) or not any(_dead(graph, site) for site in sites.sites):
+    if isinstance(input_range, Mapping) or not any(_dead(graph, group) for group in groups.groups):
         return graph
     try:
-        return fold_constants(graph, sites, input_range).graph
+        return fold_constants(graph, groups, input_range).graph
     except LoweringError:
         return graph
 
 
-def _dead(graph: Graph, site: Site) -> bool:
-    """Whether all kernels that make some unit of a Site are zero."""
-    live = np.zeros(site.num_units, bool)
+def _dead(graph: Graph, group: ChannelGroup) -> bool:
+    """Whether all kernels that make some unit of a group are zero."""
+    live = np.zeros(group.num_units, bool)
     kernels = 0
-    for slot in site.having(PRODUCES):
+    for slot in group.having(PRODUCES):
         value = graph.layers[slot.layer].weights.get(slot.weight)
         if value is None or value.ndim < 2:
             continue
@@ -185,23 +185,25 @@ def _dead(graph: Graph, site: Site) -> bool:
 
 
 def _readings(
-    sites: Sites, index: int, site: Site, graph: Graph, program: Program
+    groups: ChannelGroups, index: int, group: ChannelGroup, graph: Graph, program: Program
 ) -> Iterator[_Reading]:
-    """Every call that reads units of a Site."""
+    """Every call that reads units of a group."""
     after = split_activations(graph).node
-    for layer in site.consumers:
+    for layer in group.consumers:
         for node in graph.calls[layer]:
             for ref, split in zip(node.inputs, after[node.name].inputs, strict=True):
-                where = sites.where[ref]
-                if (where.site == index).any():
-                    unit = np.where(where.site == index, where.unit, -1)
+                where = groups.where[ref]
+                if (where.group == index).any():
+                    unit = np.where(where.group == index, where.unit, -1)
                     yield _Reading(node, program.places[split], where.axis, unit)
 
 
-def _constants(sites: Sites, index: int, site: Site, graph: Graph, bounds: Bounds) -> np.ndarray:
-    """Units of a Site whose intervals have no width, `(num_units,)` bool."""
-    constant = np.ones(site.num_units, bool)
-    for reading in _readings(sites, index, site, graph, bounds.program):
+def _constants(
+    groups: ChannelGroups, index: int, group: ChannelGroup, graph: Graph, bounds: Bounds
+) -> np.ndarray:
+    """Units of a group whose intervals have no width, `(num_units,)` bool."""
+    constant = np.ones(group.num_units, bool)
+    for reading in _readings(groups, index, group, graph, bounds.program):
         value = bounds.values[reading.place]
         moves = value.width > ROUNDING * (1.0 + value.magnitude)
         rows = np.moveaxis(moves[0], reading.axis, 0).reshape(len(reading.unit), -1).any(axis=1)
@@ -264,16 +266,16 @@ def _border(graph: Graph, reading: _Reading, added: np.ndarray, middle: np.ndarr
 
 
 def _with_biases(
-    graph: Graph, sites: Sites, plan: Plan, bounds: Bounds
+    graph: Graph, groups: ChannelGroups, plan: Plan, bounds: Bounds
 ) -> tuple[list[Layer], dict[str, float]]:
     """Consumers with the constants of the removed units in their biases, and how inexact each is."""
     added: dict[str, dict[str, np.ndarray]] = {}
     readings: dict[str, _Reading] = {}
-    for index, site in enumerate(sites.sites):
-        dropped = np.flatnonzero(plan.dropped[site.name])
+    for index, group in enumerate(groups.groups):
+        dropped = np.flatnonzero(plan.dropped[group.name])
         if not len(dropped):
             continue
-        for reading in _readings(sites, index, site, graph, bounds.program):
+        for reading in _readings(groups, index, group, graph, bounds.program):
             value = _values(reading, dropped, bounds)
             if value.any():
                 part = _contribution(reading, value, bounds.program)

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.methods import schedules
-from keras_robust_prune.surgery.groups import Sites
+from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan
 
 MEASURES = ("units", "params", "macs")
@@ -45,9 +45,9 @@ class Problem:
 
     Attributes:
         graph: the dense network.
-        sites: what can be removed from it.
+        groups: what can be removed from it.
         target: fraction to remove, in [0, 1).
-        measure: what the fraction counts: `"units"` of every site, `"params"` or `"macs"` of the
+        measure: what the fraction counts: `"units"` of every group, `"params"` or `"macs"` of the
             network.
         step: fraction removed by one step; None leaves it to the method.
         schedule: a schedule to follow instead of `target` and `step`.
@@ -65,7 +65,7 @@ class Problem:
     """
 
     graph: Graph
-    sites: Sites
+    groups: ChannelGroups
     target: float = 0.5
     measure: str = "units"
     step: float | None = None
@@ -162,7 +162,7 @@ class Problem:
 
     def first_state(self) -> PruningState:
         """The state to begin with: `start`, or the dense network and an empty plan."""
-        return self.start or PruningState(0, self.graph, Plan.empty(self.sites))
+        return self.start or PruningState(0, self.graph, Plan.empty(self.groups))
 
     def generator(self, step: int) -> np.random.Generator:
         """The source of everything drawn at a step."""

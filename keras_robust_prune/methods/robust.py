@@ -20,7 +20,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph, split_activations
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.methods.allocation import Remaining, allocate
-from keras_robust_prune.methods.budgets import removed_per_site
+from keras_robust_prune.methods.budgets import removed_per_group
 from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.reference.energy import Energy, RelativeEnergy, weighed
 from keras_robust_prune.methods.repair import compensation, readers
@@ -30,18 +30,18 @@ from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
 from keras_robust_prune.methods.swapping import swap
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.synthesis.gaussian import propagate
 from keras_robust_prune.synthesis.perturbation import around
 from keras_robust_prune.synthesis.priors import input_spaces
-from keras_robust_prune.synthesis.probe import Taps, logit_refs
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 from keras_robust_prune.synthesis.synthesis import make_inputs
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.deviation import output_deviation
 
-_MANY = 512  # real inputs that need no made ones beside them
-_SWAP_WORK = 2e10  # multiplications that annealing may take per Site
+_MANY = 512  # real inputs that need no synthetic ones beside them
+_SWAP_WORK = 2e10  # multiplications that annealing may take per group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Robust:
     Attributes:
         repair: `"distill"`, or `"reconstruct"` to leave the imitation out.
         perturb: whether imitation also looks around the inputs.
-        invert: whether made inputs are shaped by the network, or stay what the prior drew.
+        invert: whether synthetic inputs are shaped by the network, or stay what the prior drew.
         surround: whether choice and least squares look around the inputs, too: at inputs moved at
             random and against the dense network. Off: measured, it gives some robust accuracy and
             takes some clean accuracy.
         anneal: swaps tried per unit after elimination, by annealing over sets (`search.swapping`);
-            0 for none. Off: measured, the sets are up to a tenth better on made inputs and no
+            0 for none. Off: measured, the sets are up to a tenth better on synthetic inputs and no
             better on real ones.
         merge: whether readers are pulled towards weights in which the units that stay have taken
             over from those that went, not towards the weights they had. Off: measured, no gain.
         bounds: how much it counts beside the error after repair what removing a unit can do to the
             outputs over the whole input range, by bounds: the energy below, in what a usual unit of
-            the Site costs. 0 for not at all. Off: measured, it chooses no better.
+            the group costs. 0 for not at all. Off: measured, it chooses no better.
         energy: that weighs width and entropy of the outputs' bounded deviation.
         num_inputs: how many are made; None lets the network's size decide.
         num_steps: of the imitation; None likewise.
@@ -99,7 +99,7 @@ class Robust:
             graph, plan, cost = work.remove(state.graph, state.plan, budget[step])
             metrics = {"reconstruction_error": cost}
             if self.repair == "distill" and work.sources and step == len(fractions) - 1:
-                small = cut(graph, problem.sites, plan)
+                small = cut(graph, problem.groups, plan)
                 done = imitate(
                     problem.graph,
                     small,
@@ -113,7 +113,7 @@ class Robust:
                     perturb=self.perturb,
                 )
                 if done.kept:
-                    graph = embed(graph, done.graph, problem.sites, plan)
+                    graph = embed(graph, done.graph, problem.groups, plan)
                 metrics |= {
                     "imitation_error_before": done.error_before,
                     "imitation_error": min(done.error_before, done.error_after),
@@ -130,7 +130,7 @@ class _Work:
         self.problem, self.method = problem, method
         self.dense = split_activations(problem.graph)
         self.spaces = input_spaces(problem.graph, problem.input_range)
-        self.readers = readers.readers(self.dense, problem.sites.sites)
+        self.readers = readers.readers(self.dense, problem.groups.groups)
         self.sources: list[list[np.ndarray]] = []
         self.held: list[list[np.ndarray]] = []
         self.estimates: dict[str, Moments] = {}
@@ -148,38 +148,40 @@ class _Work:
                 self.held.append(held)
         self.seen = list(self.sources)
         if self.sources and method.surround:
-            taps = Taps(self.dense, logit_refs(self.dense))
+            taps = ActivationProbe(self.dense, logit_refs(self.dense))
             rng = np.random.default_rng([problem.seed, 6])
             self.seen += [around(taps, source, self.spaces, rng) for source in self.sources]
-        self.sites = {
-            name: [site for site in problem.sites.sites if name in site.consumers]
+        self.groups = {
+            name: [group for group in problem.groups.groups if name in group.consumers]
             for name in self.readers
         }
         self.bounded = bound_energies(problem, method.energy) if method.bounds else {}
 
     def budget(self, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
-        """How many units of every Site are gone after each step."""
+        """How many units of every group are gone after each step."""
         problem = self.problem
-        sites = problem.sites.sites
+        groups = problem.groups.groups
         if problem.measure == "units":
-            return removed_per_site(sites, fractions, problem.round_to)
-        remaining = Remaining(problem.graph, sites, problem.measure)
-        return allocate(self.curves(), problem.sites.widths, remaining, fractions, problem.round_to)
+            return removed_per_group(groups, fractions, problem.round_to)
+        remaining = Remaining(problem.graph, groups, problem.measure)
+        return allocate(
+            self.curves(), problem.groups.widths, remaining, fractions, problem.round_to
+        )
 
     def curves(self) -> Mapping[str, np.ndarray]:
-        """Per Site what every further removal costs, on the dense network.
+        """Per group what every further removal costs, on the dense network.
 
         A reader that keeps a share s of its target's energy costs `-log(s)`: shares multiply along the network, and
-        no Site is worth being emptied.
+        no group is worth being emptied.
         """
         moments = {name: self.measure(self.dense, name) for name in self.readers}
-        empty = Plan.empty(self.problem.sites)
+        empty = Plan.empty(self.problem.groups)
         curves = {}
-        for site in self.problem.sites.sites:
-            order = self.order(self.dense, site, empty, site.num_units - 1, moments)
-            count = sum(name in site.consumers for name in self.readers) or 1
+        for group in self.problem.groups.groups:
+            order = self.order(self.dense, group, empty, group.num_units - 1, moments)
+            count = sum(name in group.consumers for name in self.readers) or 1
             lost = np.minimum(np.cumsum([cost for _, cost in order]) / count, 0.999)
-            curves[site.name] = np.diff(-count * np.log1p(-lost), prepend=0.0)
+            curves[group.name] = np.diff(-count * np.log1p(-lost), prepend=0.0)
         return curves
 
     def measure(self, graph: Graph, name: str) -> Moments:
@@ -190,55 +192,55 @@ class _Work:
     def remove(
         self, graph: Graph, plan: Plan, goal: Mapping[str, int]
     ) -> tuple[Graph, Plan, float]:
-        """Choose what goes until every Site has lost its count, and repair every reader."""
-        start = plan if plan.widths else Plan.empty(self.problem.sites)
+        """Choose what goes until every group has lost its count, and repair every reader."""
+        start = plan if plan.widths else Plan.empty(self.problem.groups)
         plan, total = start, 0.0
-        pending = [site for site in self.problem.sites.sites if goal[site.name]]
+        pending = [group for group in self.problem.groups.groups if goal[group.name]]
         for name in self.readers:
-            mine = [site for site in self.sites[name] if goal[site.name]]
+            mine = [group for group in self.groups[name] if goal[group.name]]
             if not mine:
                 continue
             if self.problem.verbose:
                 print(f"repairing {name}", flush=True)
             split = split_activations(graph)
             known = {name: self.measure(split, name)}
-            chosen = [site for site in mine if site in pending]
-            for site in chosen:
-                plan += self.choose(split, site, plan, goal[site.name], known)
-                pending.remove(site)
-            if not all(site.merges for site in chosen):
+            chosen = [group for group in mine if group in pending]
+            for group in chosen:
+                plan += self.choose(split, group, plan, goal[group.name], known)
+                pending.remove(group)
+            if not all(group.merges for group in chosen):
                 # What normalises them together sees them go, and the reader something else.
-                graph = mask(graph, self.problem.sites, plan)
+                graph = mask(graph, self.problem.groups, plan)
                 split = split_activations(graph)
                 known[name] = self.measure(split, name)
             graph, error = self.repair(graph, split, name, plan, known[name])
             total += error
-        for site in pending:
-            plan += self.choose(split_activations(graph), site, plan, goal[site.name], {})
-        return mask(graph, self.problem.sites, plan), plan, total
+        for group in pending:
+            plan += self.choose(split_activations(graph), group, plan, goal[group.name], {})
+        return mask(graph, self.problem.groups, plan), plan, total
 
     def choose(
         self,
         split: Graph,
-        site: Site,
+        group: ChannelGroup,
         plan: Plan,
         goal: int,
         known: dict[str, Moments],
     ) -> tuple[Removal, ...]:
-        """Who goes from one Site, judged by all that read it."""
-        count = goal - int(plan.dropped[site.name].sum())
+        """Who goes from one group, judged by all that read it."""
+        count = goal - int(plan.dropped[group.name].sum())
         for name in self.readers:
-            if name in site.consumers and name not in known:
+            if name in group.consumers and name not in known:
                 known[name] = self.measure(split, name)
-        order = self.order(split, site, plan, count, known)
+        order = self.order(split, group, plan, count, known)
         if self.method.anneal:
-            order = self.annealed(split, site, plan, order, known)
-        return tuple(Removal(site.name, unit) for unit, _ in order)
+            order = self.annealed(split, group, plan, order, known)
+        return tuple(Removal(group.name, unit) for unit, _ in order)
 
     def order(
         self,
         split: Graph,
-        site: Site,
+        group: ChannelGroup,
         plan: Plan,
         count: int,
         moments: Mapping[str, Moments],
@@ -249,15 +251,15 @@ class _Work:
         the one that is best for what a first elimination leaves, and the elimination is repeated
         where that differs.
         """
-        kept = plan.kept(site.name)
-        known = self.equations_of(split, site, plan)
+        kept = plan.kept(group.name)
+        known = self.equations_of(split, group, plan)
         if not known:
-            norms = _norm_products(split, site)[kept]
+            norms = _norm_products(split, group)[kept]
             return [(int(kept[k]), float(norms[k])) for k in np.argsort(norms)[:count]]
 
         def eliminated(ridges: Mapping[str, float]) -> list[tuple[int, float]]:
             parts = [compensation.Elimination(moments[n], *known[n], ridges[n]) for n in known]
-            extra = self.bound_costs(site, kept, np.sum([part.costs for part in parts], axis=0))
+            extra = self.bound_costs(group, kept, np.sum([part.costs for part in parts], axis=0))
             return compensation.eliminate(parts, kept.tolist(), count, extra)
 
         first = eliminated(usual := dict.fromkeys(known, compensation.RIDGE))
@@ -268,39 +270,41 @@ class _Work:
         }
         return first if best == usual else eliminated(best)
 
-    def bound_costs(self, site: Site, kept: np.ndarray, costs: np.ndarray) -> np.ndarray | None:
+    def bound_costs(
+        self, group: ChannelGroup, kept: np.ndarray, costs: np.ndarray
+    ) -> np.ndarray | None:
         """What the bounds add to the costs of the units still there."""
-        if site.name not in self.bounded:
+        if group.name not in self.bounded:
             return None
         usual = self.method.bounds * float(np.median(costs))
-        return np.asarray(usual * self.bounded[site.name][kept])
+        return np.asarray(usual * self.bounded[group.name][kept])
 
     def equations_of(
-        self, split: Graph, site: Site, plan: Plan
+        self, split: Graph, group: ChannelGroup, plan: Plan
     ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Per reader of a Site its weights, the rows of the units still there, and all other rows."""
+        """Per reader of a group its weights, the rows of the units still there, and all other rows."""
         found = {}
         for name in self.readers:
-            if name in site.consumers:
+            if name in group.consumers:
                 layer = split.layers[name]
-                every = readers.unit_rows(site, layer)
+                every = readers.unit_rows(group, layer)
                 fixed = np.setdiff1d(self.kept_rows(layer, plan), every)
-                found[name] = (readers.matrix(split, name), every[plan.kept(site.name)], fixed)
+                found[name] = (readers.matrix(split, name), every[plan.kept(group.name)], fixed)
         return found
 
     def annealed(
         self,
         split: Graph,
-        site: Site,
+        group: ChannelGroup,
         plan: Plan,
         order: list[tuple[int, float]],
         moments: Mapping[str, Moments],
     ) -> list[tuple[int, float]]:
         """As many units as elimination chose, swapped for others by annealing where that is better."""
-        present = plan.kept(site.name)
+        present = plan.kept(group.name)
         kept = ~np.isin(present, [unit for unit, _ in order])
         tables = []
-        for name, (values, rows, fixed) in self.equations_of(split, site, plan).items():
+        for name, (values, rows, fixed) in self.equations_of(split, group, plan).items():
             left = np.union1d(rows[kept], fixed)
             ridge = compensation.best_ridge(moments[name], values, left)
             tables.append(Exchange(moments[name], values, rows, kept, fixed, ridge))
@@ -310,7 +314,7 @@ class _Work:
         tries = int(min(self.method.anneal * len(kept), _SWAP_WORK / work))
         rng = np.random.default_rng([self.problem.seed, 7, len(plan.removals)])
         costs = np.sum([table.changes for table in tables], axis=0)
-        extra = self.bound_costs(site, present, costs[kept])
+        extra = self.bound_costs(group, present, costs[kept])
         beside = None if extra is None else lambda left: float(extra[~left].sum())
         found, _ = swap(tables, kept, tries, rng, extra=beside)
         return [(int(unit), 0.0) for unit in present[~found]]
@@ -318,8 +322,8 @@ class _Work:
     def kept_rows(self, layer: Any, plan: Plan) -> np.ndarray:
         """Rows of a reader whose units stay, ascending."""
         kept = np.ones(len(readers.matrix(self.dense, layer.name)) - 1, bool)
-        for site in self.sites[layer.name]:
-            kept[readers.unit_rows(site, layer)[plan.dropped[site.name]].ravel()] = False
+        for group in self.groups[layer.name]:
+            kept[readers.unit_rows(group, layer)[plan.dropped[group.name]].ravel()] = False
         return np.flatnonzero(kept)
 
     def repair(
@@ -337,7 +341,7 @@ class _Work:
 
 
 def _sources(problem: Problem, method: Robust) -> list[list[np.ndarray]]:
-    """Kinds of inputs: real ones if any are given, made ones unless there are many real ones."""
+    """Kinds of inputs: real ones if any are given, synthetic ones unless there are many real ones."""
     found = [] if problem.calibration is None else [problem.inputs_given()]
     if not found or len(found[0][0]) < _MANY:
         made = make_inputs(
@@ -353,28 +357,28 @@ def _sources(problem: Problem, method: Robust) -> list[list[np.ndarray]]:
 
 
 def bound_energies(problem: Problem, energy: Energy) -> dict[str, np.ndarray]:
-    """Per Site and unit the energy of what its removal, unrepaired, can do to the outputs.
+    """Per group and unit the energy of what its removal, unrepaired, can do to the outputs.
 
     The deviation of the logits is bounded over the whole input range, on the dense network.
 
     Returns:
-        Per Site `(num_units,)`, in [0, 1]; 1/2 for a usual unit.
+        Per group `(num_units,)`, in [0, 1]; 1/2 for a usual unit.
     """
     bounds = interval_bounds(lower(problem.graph, np.float32), *problem.input_ends())
     found = {}
-    for site in problem.sites.sites:
-        units = range(site.num_units)
-        deviation = output_deviation(bounds.program, site, units, [-1] * len(units), bounds)
-        found[site.name], _ = weighed(deviation, energy)
+    for group in problem.groups.groups:
+        units = range(group.num_units)
+        deviation = output_deviation(bounds.program, group, units, [-1] * len(units), bounds)
+        found[group.name], _ = weighed(deviation, energy)
     return found
 
 
-def _norm_products(graph: Graph, site: Site) -> np.ndarray:
+def _norm_products(graph: Graph, group: ChannelGroup) -> np.ndarray:
     """Incoming times outgoing norm of every unit, for readers that cannot be re-solved."""
-    product = np.ones(site.num_units)
+    product = np.ones(group.num_units)
     for role in ("produces", "consumes"):
-        square = np.zeros(site.num_units)
-        for slot in site.having(role):
+        square = np.zeros(group.num_units)
+        for slot in group.having(role):
             weights = graph.layers[slot.layer].weights.get(slot.weight)
             if weights is not None:
                 rows = np.moveaxis(weights, slot.axis, 0).reshape(weights.shape[slot.axis], -1)

@@ -1,6 +1,6 @@
-"""Annealing over sets: which units of a Site stay, judged by what their readers lose after repair.
+"""Annealing over sets: which units of a group stay, judged by what their readers lose after repair.
 
-A try lets one unit leave and another, or the same, enter; all that read the Site are re-solved
+A try lets one unit leave and another, or the same, enter; all that read the group are re-solved
 after each flip. Who leaves is drawn by what that costs, who enters by what that gains, at a
 temperature that falls. An extra term may judge the pair; then the try is taken back with the usual
 probability. The best set that was met is kept.

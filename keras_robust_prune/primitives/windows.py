@@ -191,7 +191,7 @@ class Convolution(Linear):
 
     @cached_property
     def bundles(self) -> list[slice]:
-        """Taps that go through one matrix product together, so that it is not too thin."""
+        """ActivationProbe that go through one matrix product together, so that it is not too thin."""
         taps, thin = len(self.matrices), max(1, 64 // min(self.kernel.shape[-2:]))
         return [slice(k, min(k + thin, taps)) for k in range(0, taps, thin)]
 

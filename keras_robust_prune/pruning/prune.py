@@ -46,7 +46,7 @@ def prune(
         schedule: a `tfmot.sparsity.keras.PruningSchedule` instead of target and step.
         calibration: None makes inputs from the network (T1), `"weights"` uses none (T0), an array of
             real unlabelled inputs is used instead (T2; with `"robust"`, fewer than 512 of them are
-            joined by made ones, which count alike).
+            joined by synthetic ones, which count alike).
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.
         seed: of everything that is drawn; the same call gives the same plan.

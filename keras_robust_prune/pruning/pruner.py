@@ -25,7 +25,7 @@ from keras_robust_prune.pruning.result import PruningResult, tier_of
 from keras_robust_prune.pruning.stopping import Promise, promise_for
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.training.wrappers import (
     load,
@@ -76,10 +76,10 @@ class Pruner:
     ) -> None:
         given = read(strip(model if not isinstance(model, (str, Path)) else load(model)))
         keep = tuple(keep)
-        sites = find_sites(given, keep)
-        self.dense = without_dead_units(given, sites, input_range)
-        self.sites = sites if self.dense is given else find_sites(self.dense, keep)
-        self.state = PruningState(0, self.dense, Plan.empty(self.sites))
+        groups = find_groups(given, keep)
+        self.dense = without_dead_units(given, groups, input_range)
+        self.groups = groups if self.dense is given else find_groups(self.dense, keep)
+        self.state = PruningState(0, self.dense, Plan.empty(self.groups))
         self.stopped = ""
         self.promise = ""
         self._options = {
@@ -171,7 +171,7 @@ class Pruner:
             if state is None:
                 break
             if self._promise is not None:
-                broken = self._promise.broken_by(cut(state.graph, self.sites, state.plan))
+                broken = self._promise.broken_by(cut(state.graph, self.groups, state.plan))
                 if broken:
                     self.stopped = broken
                     break
@@ -192,14 +192,14 @@ class Pruner:
     def masked(self) -> Any:
         """The model that callbacks see: full shape, units masked."""
         if self._masked is None:
-            self._masked = wrap_graph(self.state.graph, self.sites)
-            set_masks(self._masked, self.dense, self.sites, self.state.plan)
+            self._masked = wrap_graph(self.state.graph, self.groups)
+            set_masks(self._masked, self.dense, self.groups, self.state.plan)
         return self._masked
 
     @property
     def graph(self) -> Graph:
         """The smaller network as it stands, as a graph."""
-        return cut(self.state.graph, self.sites, self.state.plan)
+        return cut(self.state.graph, self.groups, self.state.plan)
 
     @property
     def model(self) -> Any:
@@ -233,7 +233,7 @@ class Pruner:
     def _problem(self, verbose: int) -> Problem:
         start = self.state if self.state.step else None
         return Problem(
-            self.dense, self.sites, **self._wanted, **self._options, start=start, verbose=verbose
+            self.dense, self.groups, **self._wanted, **self._options, start=start, verbose=verbose
         )
 
     def _settings(self) -> str:
@@ -266,10 +266,10 @@ class Pruner:
 
     def _take(self, state: PruningState, validation_data: Any) -> dict[str, float]:
         """Make a state ours: weights and masks of the masked model, checkpoint, logs."""
-        small = cut(state.graph, self.sites, state.plan)
+        small = cut(state.graph, self.groups, state.plan)
         if self._masked is not None:
-            write_weights(self._masked, mask(state.graph, self.sites, state.plan))
-            set_masks(self._masked, self.dense, self.sites, state.plan)
+            write_weights(self._masked, mask(state.graph, self.groups, state.plan))
+            set_masks(self._masked, self.dense, self.groups, state.plan)
         self.state = state
         if self._checkpoint is not None:
             save_state(self._checkpoint, state, self.dense, self._settings())
@@ -292,20 +292,20 @@ class Pruner:
         if self._masked is None:
             return
         graph = read(self._masked)
-        masks = plan_of(self._masked, graph, self.sites)
+        masks = plan_of(self._masked, graph, self.groups)
         if _same(masks, plan_of_state(self.state.plan, masks)):
             return
         for index, plan in enumerate(plans):
             if _same(masks, plan_of_state(plan, masks)):
                 step = self.state.step - (len(plans) - 1 - index)
-                self.state = PruningState(step, mask(graph, self.sites, plan), plan)
+                self.state = PruningState(step, mask(graph, self.groups, plan), plan)
                 return
 
 
 def plan_of_state(plan: Plan, visible: Plan) -> Plan:
-    """The part of a plan that masks can show: Sites that masks do not reach are left out."""
-    reached = {removal.site for removal in visible.removals}
-    kept = tuple(removal for removal in plan.removals if removal.site in reached)
+    """The part of a plan that masks can show: groups that masks do not reach are left out."""
+    reached = {removal.group for removal in visible.removals}
+    kept = tuple(removal for removal in plan.removals if removal.group in reached)
     return Plan(kept if visible.removals else plan.removals, plan.widths)
 
 

@@ -1,4 +1,4 @@
-"""What a network costs, and what one unit of a Site costs.
+"""What a network costs, and what one unit of a group costs.
 
 Parameters are every number in the weights, moving statistics included. A MAC is one multiplication with an entry of a
 kernel (and, in attention, of activations); biases, normalisation and activations are not counted.
@@ -13,7 +13,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.rules import rule_for
 from keras_robust_prune.layers.rules.base import known_size
-from keras_robust_prune.surgery.groups import Site, Sites
+from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups
 
 
 class Cost(NamedTuple):
@@ -37,11 +37,11 @@ def num_values(graph: Graph) -> int:
     return sum(known_size(shape) for node in graph.nodes for shape in node.shapes)
 
 
-def prunable_params(graph: Graph, sites: Sites) -> int:
+def prunable_params(graph: Graph, groups: ChannelGroups) -> int:
     """How many parameters belong to some unit that can be removed."""
     marked: dict[tuple[str, str], np.ndarray] = {}
-    for site in sites.sites:
-        for slot in site.slots:
+    for group in groups.groups:
+        for slot in group.slots:
             weight = graph.layers[slot.layer].weights.get(slot.weight)
             if weight is not None and slot.goes:
                 key = (slot.layer, slot.weight)
@@ -50,15 +50,15 @@ def prunable_params(graph: Graph, sites: Sites) -> int:
     return sum(int(mark.sum()) for mark in marked.values())
 
 
-def unit_cost(graph: Graph, site: Site) -> Cost:
-    """What the network saves when one unit of a Site goes and all others stay.
+def unit_cost(graph: Graph, group: ChannelGroup) -> Cost:
+    """What the network saves when one unit of a group goes and all others stay.
 
     Example:
         A unit of the first layer of a 784-128-10 MLP: 784 weights, a bias and 10 weights behind it, so
         `Cost(params=795.0, macs=794.0)`.
     """
     shares: dict[tuple[str, str], float] = {}
-    for slot in site.slots:
+    for slot in group.slots:
         layer = graph.layers[slot.layer]
         if slot.weight in layer.weights and slot.goes:
             length = layer.weights[slot.weight].shape[slot.axis]

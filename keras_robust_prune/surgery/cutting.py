@@ -16,24 +16,24 @@ from keras_robust_prune.graph.tracing import CONSUMES
 from keras_robust_prune.layers.rules import rule_for
 from keras_robust_prune.layers.rules.calls import map_constants
 from keras_robust_prune.surgery.dropping import Axis, Gone, Readers, blinded, entries_gone
-from keras_robust_prune.surgery.groups import Sites
+from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
-def mask(graph: Graph, sites: Sites, plan: Plan) -> Graph:
+def mask(graph: Graph, groups: ChannelGroups, plan: Plan) -> Graph:
     """The network in full shape whose layers do not see the dropped units.
 
     Every entry of a consumer's weights that reads a dropped unit is zero, as if the unit were 0 at its input. A layer
     that normalises over units gets a mask.
     """
-    return blinded(graph, sites.sites, plan.dropped)
+    return blinded(graph, groups.groups, plan.dropped)
 
 
-def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
+def merge(graph: Graph, groups: ChannelGroups, removals: Iterable[Removal]) -> Graph:
     """The network in full shape in which outgoing weights moved from dropped units to others.
 
     Keep i, drop j: every consumer's slices become `v_i + v_j` and 0. Exact where both units always
-    agree. In a coupled Site each consumer does the same; a unit with several entries (after Flatten,
+    agree. In a coupled group each consumer does the same; a unit with several entries (after Flatten,
     say) moves them in order.
 
     Raises:
@@ -44,14 +44,14 @@ def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
     """
     removals = tuple(removals)
     readers = Readers(graph)
-    for name in dict.fromkeys(removal.site for removal in removals):
-        site, mine = sites.by_name[name], [item for item in removals if item.site == name]
-        if not site.merges and any(removal.into is not None for removal in mine):
+    for name in dict.fromkeys(removal.group for removal in removals):
+        group, mine = groups.by_name[name], [item for item in removals if item.group == name]
+        if not group.merges and any(removal.into is not None for removal in mine):
             raise ValueError(
                 f"The units of '{name}' are normalised together, so none can take over from another. Remove them"
-                " without merging: Removal(site, drop)."
+                " without merging: Removal(group, drop)."
             )
-        for slot in site.having(CONSUMES):
+        for slot in group.having(CONSUMES):
             rows = readers.rows(slot)
             for _, drop, into in mine:
                 gone = slot.positions[drop]
@@ -61,22 +61,22 @@ def merge(graph: Graph, sites: Sites, removals: Iterable[Removal]) -> Graph:
     return readers.edited()
 
 
-def cut(graph: Graph, sites: Sites, plan: Plan) -> Graph:
+def cut(graph: Graph, groups: ChannelGroups, plan: Plan) -> Graph:
     """The smaller network: every entry that belongs to a dropped unit is deleted.
 
     The entries of a layer that normalises over units stay behind the others: it sees zeros there (`padding`).
 
     Args:
         graph: in full shape, with whatever edits of the weights.
-        sites: found on the dense network.
+        groups: found on the dense network.
         plan: what goes.
 
     Returns:
-        A graph with fewer units, which computes what `mask(graph, sites, plan)` does.
+        A graph with fewer units, which computes what `mask(graph, groups, plan)` does.
     """
-    gone = entries_gone(sites.sites, plan.dropped)
+    gone = entries_gone(groups.groups, plan.dropped)
     layers = [_cut_layer(graph, graph.layers[name], gone) for name in {key[0] for key in gone}]
-    nodes = tuple(_cut_call(graph, node, _shapes(node, sites, plan), gone) for node in graph.nodes)
+    nodes = tuple(_cut_call(graph, node, _shapes(node, groups, plan), gone) for node in graph.nodes)
     return dataclasses.replace(graph.with_layers(layers), nodes=nodes)
 
 
@@ -122,15 +122,15 @@ def _cut_call(
     return dataclasses.replace(node, args=args, kwargs=kwargs, shapes=shapes)
 
 
-def _shapes(node: Node, sites: Sites, plan: Plan) -> tuple[Shape, ...]:
+def _shapes(node: Node, groups: ChannelGroups, plan: Plan) -> tuple[Shape, ...]:
     """The shapes of a node's outputs after the cut."""
     shapes = []
     for index, shape in enumerate(node.shapes):
-        where = sites.where[Ref(node.name, index)]
+        where = groups.where[Ref(node.name, index)]
         gone = 0
-        for number in np.unique(where.site[where.site >= 0]):
-            dropped = plan.dropped[sites.sites[number].name]
-            gone += int(dropped[where.unit[where.site == number]].sum())
+        for number in np.unique(where.group[where.group >= 0]):
+            dropped = plan.dropped[groups.groups[number].name]
+            gone += int(dropped[where.unit[where.group == number]].sum())
         lengths = list(shape)
         if gone:
             lengths[where.axis] = (lengths[where.axis] or 0) - gone

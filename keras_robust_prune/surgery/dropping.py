@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer
 from keras_robust_prune.graph.tracing import CONSUMES
-from keras_robust_prune.surgery.groups import Site, Slot
+from keras_robust_prune.surgery.groups import ChannelGroup, Slot
 
 
 class Gone(NamedTuple):
@@ -38,18 +38,20 @@ class Gone(NamedTuple):
 Axis = tuple[str, str, int]
 
 
-def entries_gone(sites: Iterable[Site], dropped: Mapping[str, np.ndarray]) -> dict[Axis, Gone]:
+def entries_gone(
+    groups: Iterable[ChannelGroup], dropped: Mapping[str, np.ndarray]
+) -> dict[Axis, Gone]:
     """The entries of dropped units, by layer, weight and axis.
 
     Args:
-        sites: where units are dropped.
-        dropped: per Site a mask over its units, `(num_units,)` bool.
+        groups: where units are dropped.
+        dropped: per group a mask over its units, `(num_units,)` bool.
     """
     found: dict[Axis, Gone] = {}
-    for site in sites:
-        for slot in site.slots if dropped[site.name].any() else ():
+    for group in groups:
+        for slot in group.slots if dropped[group.name].any() else ():
             key = (slot.layer, slot.weight, slot.axis)
-            entries = slot.positions[dropped[site.name]].ravel()
+            entries = slot.positions[dropped[group.name]].ravel()
             before = found[key].entries if key in found else entries[:0]
             found[key] = Gone(np.append(before, entries), slot.goes)
     return found
@@ -104,10 +106,12 @@ class Readers:
         return self.graph.with_weights(self._changed)
 
 
-def blinded(graph: Graph, sites: Iterable[Site], dropped: Mapping[str, np.ndarray]) -> Graph:
+def blinded(
+    graph: Graph, groups: Iterable[ChannelGroup], dropped: Mapping[str, np.ndarray]
+) -> Graph:
     """The graph whose layers read 0 for every dropped unit; `dropped` as for `entries_gone`."""
     readers = Readers(graph)
-    for site in sites:
-        for slot in site.having(CONSUMES) if dropped[site.name].any() else ():
-            readers.rows(slot)[slot.positions[dropped[site.name]].ravel()] = 0
+    for group in groups:
+        for slot in group.having(CONSUMES) if dropped[group.name].any() else ():
+            readers.rows(slot)[slot.positions[dropped[group.name]].ravel()] = 0
     return readers.edited()

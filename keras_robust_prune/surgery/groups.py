@@ -1,9 +1,9 @@
-"""Sites: the places where units can be removed, and the layers whose units stay.
+"""Channel groups: the places where units can be removed, and the layers whose units stay.
 
 A *unit* is everything that must go together: one filter, its bias, its entries in BatchNormalization, the slices of
-every kernel that reads it, and the same of every filter that it is added to. A `Site` is a set of units that pass
-through exactly the same weights, so that any of them can go (and one can be merged into another); every Site keeps at
-least one unit, and therefore every layer does.
+every kernel that reads it, and the same of every filter that it is added to. A `ChannelGroup` is a set of units that
+pass through exactly the same weights, so that any of them can go (and one can be merged into another); every group
+keeps at least one unit, and therefore every layer does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from keras_robust_prune.layers.rules import Barrier, rule_for
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slot:
-    """One axis of one weight that a Site's units index.
+    """One axis of one weight that a group's units index.
 
     Attributes:
         layer: the layer's name.
@@ -47,11 +47,11 @@ class Slot:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Site:
+class ChannelGroup:
     """Units that pass through the same weights.
 
     Attributes:
-        name: that of its first producer; with the range of its units if a layer has several Sites.
+        name: that of its first producer; with the range of its units if a layer has several groups.
         slots: every weight axis that the units index.
         num_units: how many there are.
     """
@@ -105,41 +105,41 @@ class Where(NamedTuple):
 
     Attributes:
         axis: counted without the batch axis.
-        site: index into `Sites.sites` for every entry along the axis, -1 where units stay.
-        unit: the unit of that Site, -1 likewise.
+        group: index into `groups.groups` for every entry along the axis, -1 where units stay.
+        unit: the unit of that group, -1 likewise.
     """
 
     axis: int
-    site: np.ndarray
+    group: np.ndarray
     unit: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sites:
+class ChannelGroups:
     """Where a graph can be cut.
 
     Attributes:
-        sites: in the order of the graph.
+        groups: in the order of the graph.
         kept: what stays, with reasons.
         where: for every tensor of the graph, which units lie on it.
     """
 
-    sites: tuple[Site, ...]
+    groups: tuple[ChannelGroup, ...]
     kept: tuple[Kept, ...]
     where: Mapping[Ref, Where]
 
     @cached_property
-    def by_name(self) -> Mapping[str, Site]:
-        """Sites by name."""
-        return {site.name: site for site in self.sites}
+    def by_name(self) -> Mapping[str, ChannelGroup]:
+        """Groups by name."""
+        return {group.name: group for group in self.groups}
 
     @cached_property
     def widths(self) -> Mapping[str, int]:
-        """Number of units by site name."""
-        return {site.name: site.num_units for site in self.sites}
+        """Number of units by group name."""
+        return {group.name: group.num_units for group in self.groups}
 
 
-def find_sites(graph: Graph, keep: Iterable[str] = ()) -> Sites:
+def find_groups(graph: Graph, keep: Iterable[str] = ()) -> ChannelGroups:
     """Find every unit that can be removed.
 
     Args:
@@ -147,7 +147,7 @@ def find_sites(graph: Graph, keep: Iterable[str] = ()) -> Sites:
         keep: names of layers whose units stay.
 
     Returns:
-        Sites, and what is kept.
+        groups, and what is kept.
 
     Raises:
         ValueError: `keep` names a layer that is not there, or no unit of the network can be removed.
@@ -156,15 +156,15 @@ def find_sites(graph: Graph, keep: Iterable[str] = ()) -> Sites:
     _freeze_kept(graph, tuple(keep), tracing, labels)
     classes = tracing.classes()
     frozen = _frozen(tracing, classes)
-    sites, members = _group(tracing, classes, frozen)
-    kept = _kept(tracing, classes, frozen, sites)
-    if not sites:
+    groups, members = _group(tracing, classes, frozen)
+    kept = _kept(tracing, classes, frozen, groups)
+    if not groups:
         reasons = "".join(f"\n- {item.layer}: {item.reason}" for item in kept)
         raise ValueError(
             f"'{graph.name}' has no unit that can be removed. All of its layers are kept:"
             f"{reasons or ' there is none that has units.'}"
         )
-    return Sites(sites, kept, _where(labels, classes, members))
+    return ChannelGroups(groups, kept, _where(labels, classes, members))
 
 
 def trace(graph: Graph) -> tuple[Tracing, Mapping[Ref, Labels]]:
@@ -265,10 +265,10 @@ def _frozen(tracing: Tracing, classes: np.ndarray) -> np.ndarray:
 
 def _group(
     tracing: Tracing, classes: np.ndarray, frozen: np.ndarray
-) -> tuple[tuple[Site, ...], list[list[int]]]:
-    """Free classes with the same signature, the slots that they index and how often, are one Site.
+) -> tuple[tuple[ChannelGroup, ...], list[list[int]]]:
+    """Free classes with the same signature, the slots that they index and how often, are one group.
 
-    Returns the Sites and, for each, the classes that are its units.
+    Returns the groups and, for each, the classes that are its units.
     """
     uses = list(tracing.uses.values())
     signature: dict[int, list[tuple[int, int]]] = {}
@@ -284,11 +284,11 @@ def _group(
                 mine[root] = part
                 signature.setdefault(root, []).append((index, len(part)))
         positions.append(mine)
-    groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    together: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for root, found_in in signature.items():
-        groups.setdefault(tuple(found_in), []).append(root)
-    sites, members = [], []
-    for key, roots in groups.items():
+        together.setdefault(tuple(found_in), []).append(root)
+    groups, members = [], []
+    for key, roots in together.items():
         roles = {uses[index].role for index, _ in key}
         if len(roots) < 2 or PRODUCES not in roles or CONSUMES not in roles:
             continue
@@ -304,51 +304,51 @@ def _group(
             )
             for index, _ in key
         )
-        sites.append(Site(uses[first].layer, slots, len(roots)))
+        groups.append(ChannelGroup(uses[first].layer, slots, len(roots)))
         members.append(roots)
-    return _named(sites), members
+    return _named(groups), members
 
 
 def _where(
     labels: Mapping[Ref, Labels], classes: np.ndarray, members: list[list[int]]
 ) -> Mapping[Ref, Where]:
-    site = np.full(len(classes), -1)
+    group = np.full(len(classes), -1)
     unit = np.full(len(classes), -1)
     for index, roots in enumerate(members):
-        site[roots], unit[roots] = index, np.arange(len(roots))
+        group[roots], unit[roots] = index, np.arange(len(roots))
     return {
-        ref: Where(item.axis, site[classes[item.ids]], unit[classes[item.ids]])
+        ref: Where(item.axis, group[classes[item.ids]], unit[classes[item.ids]])
         for ref, item in labels.items()
     }
 
 
-def _named(sites: list[Site]) -> tuple[Site, ...]:
-    """Sites under unique names: the producer's, with weight and range where it has several."""
-    count = Counter(site.name for site in sites)
+def _named(groups: list[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+    """Groups under unique names: the producer's, with weight and range where it has several."""
+    count = Counter(group.name for group in groups)
     named = []
-    for site in sites:
-        if count[site.name] > 1:
-            slot = site.having(PRODUCES)[0]
+    for group in groups:
+        if count[group.name] > 1:
+            slot = group.having(PRODUCES)[0]
             span = f"{slot.positions.min()}-{slot.positions.max()}"
-            site = dataclasses.replace(site, name=f"{site.name}[{slot.weight}:{span}]")
-        named.append(site)
+            group = dataclasses.replace(group, name=f"{group.name}[{slot.weight}:{span}]")
+        named.append(group)
     return tuple(named)
 
 
 def _kept(
-    tracing: Tracing, classes: np.ndarray, frozen: np.ndarray, sites: tuple[Site, ...]
+    tracing: Tracing, classes: np.ndarray, frozen: np.ndarray, groups: tuple[ChannelGroup, ...]
 ) -> tuple[Kept, ...]:
     """Per producing layer: how many units stay, and the reason of the first of them."""
-    in_sites: dict[tuple[str, str, int], set[int]] = {}
-    for site in sites:
-        for slot in site.having(PRODUCES):
+    in_groups: dict[tuple[str, str, int], set[int]] = {}
+    for group in groups:
+        for slot in group.having(PRODUCES):
             key = (slot.layer, slot.weight, slot.axis)
-            in_sites.setdefault(key, set()).update(slot.positions.ravel().tolist())
+            in_groups.setdefault(key, set()).update(slot.positions.ravel().tolist())
     kept: dict[str, Kept] = {}
     for key, use in tracing.uses.items():
         if use.role != PRODUCES or use.layer in kept:
             continue
-        free = in_sites.get(key, set())
+        free = in_groups.get(key, set())
         stay = [k for k in range(len(use.ids)) if k not in free]
         if stay:
             why = _why(tracing, int(frozen[use.ids[stay[0]]]), len(stay))

@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
-from keras_robust_prune.surgery.groups import Sites, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
 from keras_robust_prune.surgery.summary import count, table
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inspection:
-    """The Sites of a network and the layers that are kept; prints as two tables.
+    """The groups of a network and the layers that are kept; prints as two tables.
 
     Attributes:
         graph: the network.
-        sites: its Sites, and what is kept with reasons.
+        groups: its groups, and what is kept with reasons.
     """
 
     graph: Graph
-    sites: Sites
+    groups: ChannelGroups
+
+    @property
+    def sites(self) -> ChannelGroups:
+        """The name of `groups` until 0.1."""
+        warnings.warn(
+            "Inspection.sites is now Inspection.groups.", DeprecationWarning, stacklevel=2
+        )
+        return self.groups
 
     def __str__(self) -> str:
         rows = []
-        for site in self.sites.sites:
-            cost = unit_cost(self.graph, site)
+        for group in self.groups.groups:
+            cost = unit_cost(self.graph, group)
             costs = (count(round(cost.params)), count(round(cost.macs)))
-            layers = (_listed(site.producers), _listed(site.consumers))
-            rows.append((site.name, *layers, count(site.num_units), *costs))
+            layers = (_listed(group.producers), _listed(group.consumers))
+            rows.append((group.name, *layers, count(group.num_units), *costs))
         header = ("can be pruned", "units from", "read by", "units", "parameters/unit", "MACs/unit")
         total = f"{count(self.graph.num_params)} parameters, {count(num_macs(self.graph))} MACs"
         parts = [f"{self.graph.name}: {total}", table(header, rows, left=3)]
-        if self.sites.kept:
+        if self.groups.kept:
             kept = [
                 (item.layer, count(item.num_units), item.code, item.reason)
-                for item in self.sites.kept
+                for item in self.groups.kept
             ]
             parts.append(table(("is kept", "units", "code", "because"), kept, left=4))
         return "\n\n".join(parts)
@@ -61,7 +70,7 @@ def inspect(model: Any, *, keep: Iterable[str] = ()) -> Inspection:
         keep: names of layers whose units shall stay.
 
     Returns:
-        An `Inspection`; `print` it, or read its `sites`.
+        An `Inspection`; `print` it, or read its `groups`.
 
     Raises:
         ModelError: the model cannot be read.
@@ -84,4 +93,4 @@ def inspect(model: Any, *, keep: Iterable[str] = ()) -> Inspection:
         b        2      output  its units reach 'b', which is an output of the network
     """
     graph = read(model)
-    return Inspection(graph, find_sites(graph, keep))
+    return Inspection(graph, find_groups(graph, keep))

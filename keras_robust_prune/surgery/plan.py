@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.surgery.groups import Sites
+from keras_robust_prune.surgery.groups import ChannelGroups
 
 
 class Removal(NamedTuple):
     """One unit goes.
 
     Attributes:
-        site: the name of its Site.
-        drop: the unit, counted in the Site.
-        into: the unit of the same Site that takes over its outgoing weights, if any.
+        group: the name of its group.
+        drop: the unit, counted in the group.
+        into: the unit of the same group that takes over its outgoing weights, if any.
     """
 
-    site: str
+    group: str
     drop: int
     into: int | None = None
+
+    @property
+    def site(self) -> str:
+        """The name of `group` until 0.1."""
+        warnings.warn("Removal.site is now Removal.group.", DeprecationWarning, stacklevel=2)
+        return self.group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +40,12 @@ class Plan:
 
     Attributes:
         removals: what goes, step after step.
-        widths: number of units of every Site before anything goes.
+        widths: number of units of every group before anything goes.
 
     Example:
         >>> plan = Plan((Removal("dense", 3, 1), Removal("dense", 1)), {"dense": 8})
         >>> print(plan)
-        site   units  kept
+        group   units  kept
         dense      8     6
         >>> Plan.from_json(plan.to_json()) == plan
         True
@@ -49,35 +56,39 @@ class Plan:
 
     def __post_init__(self) -> None:
         gone: dict[str, set[int]] = {}
-        for site, drop, into in self.removals:
-            dropped = gone.setdefault(site, set())
-            if site not in self.widths:
-                raise ValueError(f"The plan names a site '{site}' that is not in its widths.")
-            if not 0 <= drop < self.widths[site]:
-                raise ValueError(f"'{site}' has no unit {drop}: it has {self.widths[site]} units.")
+        for group, drop, into in self.removals:
+            dropped = gone.setdefault(group, set())
+            if group not in self.widths:
+                raise ValueError(f"The plan names a group '{group}' that is not in its widths.")
+            if not 0 <= drop < self.widths[group]:
+                raise ValueError(
+                    f"'{group}' has no unit {drop}: it has {self.widths[group]} units."
+                )
             if drop in dropped:
-                raise ValueError(f"Unit {drop} of '{site}' is dropped twice.")
+                raise ValueError(f"Unit {drop} of '{group}' is dropped twice.")
             if into is not None and (into in dropped or into == drop):
-                raise ValueError(f"Unit {drop} of '{site}' goes into {into}, which is gone itself.")
+                raise ValueError(
+                    f"Unit {drop} of '{group}' goes into {into}, which is gone itself."
+                )
             dropped.add(drop)
-        for site, dropped in gone.items():
-            if len(dropped) >= self.widths[site]:
-                raise ValueError(f"The plan empties '{site}': at least one unit has to stay.")
+        for group, dropped in gone.items():
+            if len(dropped) >= self.widths[group]:
+                raise ValueError(f"The plan empties '{group}': at least one unit has to stay.")
 
     def __add__(self, removals: tuple[Removal, ...]) -> Plan:
         return Plan((*self.removals, *removals), self.widths)
 
     @cached_property
     def dropped(self) -> Mapping[str, np.ndarray]:
-        """Per Site a mask over its units, `(num_units,)` bool: True where the unit goes."""
-        masks = {site: np.zeros(width, bool) for site, width in self.widths.items()}
+        """Per group a mask over its units, `(num_units,)` bool: True where the unit goes."""
+        masks = {group: np.zeros(width, bool) for group, width in self.widths.items()}
         for removal in self.removals:
-            masks[removal.site][removal.drop] = True
+            masks[removal.group][removal.drop] = True
         return masks
 
-    def kept(self, site: str) -> np.ndarray:
-        """The units of a Site that stay, in ascending order."""
-        return np.flatnonzero(~self.dropped[site])
+    def kept(self, group: str) -> np.ndarray:
+        """The units of a group that stay, in ascending order."""
+        return np.flatnonzero(~self.dropped[group])
 
     @property
     def fraction(self) -> float:
@@ -87,7 +98,7 @@ class Plan:
 
     def __str__(self) -> str:
         width = max([len(name) for name in self.widths] + [4])
-        lines = [f"{'site':<{width}}  units  kept"]
+        lines = [f"{'group':<{width}}  units  kept"]
         for name, units in self.widths.items():
             lines.append(f"{name:<{width}}  {units:>5}  {len(self.kept(name)):>4}")
         return "\n".join(lines)
@@ -112,6 +123,6 @@ class Plan:
             raise ValueError(f"This is not a plan written by Plan.to_json: {error}.") from error
 
     @classmethod
-    def empty(cls, sites: Sites) -> Plan:
+    def empty(cls, groups: ChannelGroups) -> Plan:
         """A plan that removes nothing."""
-        return cls((), dict(sites.widths))
+        return cls((), dict(groups.widths))

@@ -1,6 +1,6 @@
 """The gradients behind `synthesis`.
 
-Made inputs match the statistics that a network stores, or climb a little from their prior.
+Synthetic inputs match the statistics that a network stores, or climb a little from their prior.
 All values live in [0, 1] between the bounds of the input.
 
 Reference:
@@ -20,7 +20,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
 from keras_robust_prune.synthesis.priors import InputSpace, start
-from keras_robust_prune.synthesis.probe import Taps, scores
+from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
 _ASCENT_STEPS = 40
 _STEP = 0.035  # root mean square of one step per value
@@ -56,7 +56,7 @@ def ascend(
         One array per network input, `(count, *shape)` float32, raw.
     """
     tf = backends.tensorflow()
-    taps = Taps(graph, logits)
+    taps = ActivationProbe(graph, logits)
 
     @tf.function(autograph=False)
     def step(units: list[Any], targets: list[Any], size: Any) -> list[Any]:
@@ -141,7 +141,7 @@ def match(
     """
     tf = backends.tensorflow()
     nodes = statistics(graph)
-    taps = Taps(graph, [*[node.inputs[0] for node in nodes], *logits])
+    taps = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
     stored = [_stored(graph, node) for node in nodes]
 
     @tf.function(autograph=False)
@@ -231,7 +231,7 @@ def _in_batches(
     make: Callable[[int], list[Any]],
     spaces: Sequence[InputSpace],
     count: int,
-    taps: Taps,
+    taps: ActivationProbe,
     verbose: int,
 ) -> tuple[np.ndarray, ...]:
     """All inputs, made in even batches of one size: nothing is compiled twice, few are made in vain."""
@@ -266,7 +266,7 @@ def _confusion(logits: Sequence[Any], targets: Sequence[Any]) -> Any:
 
 
 def _targets(
-    taps: Taps,
+    taps: ActivationProbe,
     units: Sequence[Any],
     spaces: Sequence[InputSpace],
     rng: np.random.Generator,

@@ -8,14 +8,14 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.synthesis.priors import InputSpace
-from keras_robust_prune.synthesis.probe import Taps, scores
+from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
 _REACH = 7.0  # by how many logits the radius moves a margin, to first order
 _WIDEST = 0.1  # the largest radius, as a share of the input range
 
 
 def margin_gradients(
-    taps: Taps, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
+    taps: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
 ) -> list[np.ndarray]:
     """Gradients of the margin between the two best classes, one array per network input.
 
@@ -41,7 +41,9 @@ def margin_gradients(
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def radius(taps: Taps, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]) -> float:
+def radius(
+    taps: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
+) -> float:
     """The l-inf radius, as a share of the input range, that moves a typical margin by 7 logits.
 
     Data-free: the median over the inputs of the margin's gradient, in l1 norm. Networks with steep
@@ -56,7 +58,7 @@ def radius(taps: Taps, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace
 
 
 def around(
-    taps: Taps,
+    taps: ActivationProbe,
     inputs: Sequence[np.ndarray],
     spaces: Sequence[InputSpace],
     rng: np.random.Generator,

@@ -20,7 +20,7 @@ from keras_robust_prune.keras_io.reading import build
 _NUMBERS = 2**27
 
 
-class Taps:
+class ActivationProbe:
     """Reads tensors of a graph.
 
     Attributes:
@@ -36,7 +36,7 @@ class Taps:
         ...     tf_keras.layers.Dense(1, name="a", kernel_initializer="ones"),
         ... ]
         >>> graph = read(tf_keras.Sequential(layers))
-        >>> Taps(graph, graph.outputs).run([np.ones((3, 2), "float32")])[0].tolist()
+        >>> ActivationProbe(graph, graph.outputs).run([np.ones((3, 2), "float32")])[0].tolist()
         [[2.0], [2.0], [2.0]]
     """
 

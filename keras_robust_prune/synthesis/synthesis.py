@@ -2,7 +2,7 @@
 
 A prior draws structured noise (smooth, with sparse bright parts or textures; see `priors`), and
 gradients of the network shape it (`inversion`). Where the network stores BatchNorm statistics, the
-made inputs reproduce them; where it does not, they stay *near* their prior and take only short
+synthetic inputs reproduce them; where it does not, they stay *near* their prior and take only short
 steps towards the classes: inputs that are pushed further become confident and unnatural, and
 moments measured on them repaired our test networks clearly worse.
 

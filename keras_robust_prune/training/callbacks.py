@@ -12,7 +12,7 @@ from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.schedules import check_fraction
 from keras_robust_prune.surgery.cutting import mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.training.wrappers import masked_layers, plan_of, set_masks, write_weights
 
 HOOKS = [f"on_{mode}_{end}" for mode in ("train", "test", "predict") for end in ("begin", "end")]
@@ -23,7 +23,7 @@ HOOKS += ["on_epoch_begin", "on_epoch_end", "on_batch_begin", "on_batch_end"]
 
 
 class NeutralCallback:
-    """What both Kerases ask of a callback; does nothing at every hook."""
+    """What both Keras versions ask of a callback; does nothing at every hook."""
 
     _supports_tf_logs = False
     _chief_worker_only = None
@@ -151,15 +151,15 @@ class RobustPruning(NeutralCallback):
         if not bool(should_prune) or float(fraction) <= 0.0:
             return
         graph = read(self.model)
-        sites = find_sites(graph, self.keep)
-        plan = plan_of(self.model, graph, sites)
+        groups = find_groups(graph, self.keep)
+        plan = plan_of(self.model, graph, groups)
         done = plan.fraction
         if float(fraction) <= done + 1e-9:
             return
-        graph = mask(graph, sites, plan)
+        graph = mask(graph, groups, plan)
         problem = Problem(
             graph,
-            sites,
+            groups,
             schedule=_Fractions((done, float(fraction)) if done else (float(fraction),)),
             input_range=self.input_range,
             calibration=self.calibration,
@@ -168,7 +168,7 @@ class RobustPruning(NeutralCallback):
         )
         for state in self.method.steps(problem):
             write_weights(self.model, state.graph)
-            set_masks(self.model, graph, sites, state.plan)
+            set_masks(self.model, graph, groups, state.plan)
             self.logs = {"pruned_fraction": state.plan.fraction, **state.metrics}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

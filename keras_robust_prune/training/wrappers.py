@@ -24,7 +24,7 @@ from keras_robust_prune.keras_io import files, layers
 from keras_robust_prune.keras_io.reading import build, read, read_masks
 from keras_robust_prune.layers.padding import entrance, spelled_out, without_masks
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.groups import Site, Sites, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -104,16 +104,18 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> A
     return files.load(path, custom_objects)
 
 
-def maskable(graph: Graph, sites: Sites) -> Mapping[str, tuple[int, np.ndarray, np.ndarray]]:
-    """The layers whose input can be masked: axis, Site and unit of every entry, by layer name."""
+def maskable(
+    graph: Graph, groups: ChannelGroups
+) -> Mapping[str, tuple[int, np.ndarray, np.ndarray]]:
+    """The layers whose input can be masked: axis, group and unit of every entry, by layer name."""
     found = {}
-    consumers = {slot.layer for site in sites.sites for slot in site.having(CONSUMES)}
+    consumers = {slot.layer for group in groups.groups for slot in group.having(CONSUMES)}
     for name in graph.layers:
         node = graph.calls[name][0]
         if name in consumers and len(node.inputs) == 1:
-            where = sites.where[node.inputs[0]]
-            if (where.site >= 0).any():
-                found[name] = (where.axis, where.site, where.unit)
+            where = groups.where[node.inputs[0]]
+            if (where.group >= 0).any():
+                found[name] = (where.axis, where.group, where.unit)
     return found
 
 
@@ -144,11 +146,11 @@ def wrap(model: Any, keep: Iterable[str] = ()) -> Any:
     if masked_layers(model):
         return model
     graph = read(model)
-    return wrap_graph(graph, find_sites(graph, keep))
+    return wrap_graph(graph, find_groups(graph, keep))
 
 
-def wrap_graph(graph: Graph, sites: Sites) -> Any:
-    """A masked model of a graph whose Sites are known."""
+def wrap_graph(graph: Graph, groups: ChannelGroups) -> Any:
+    """A masked model of a graph whose groups are known."""
     kind = masked_class(graph.keras)
 
     def masked(layer: Layer, axis: int, length: int) -> Layer:
@@ -164,8 +166,8 @@ def wrap_graph(graph: Graph, sites: Sites) -> Any:
     full = spelled_out(without_masks(graph))
     return build(
         full.with_layers(
-            masked(full.layers[entrance(graph, name)], axis, len(site))
-            for name, (axis, site, _) in maskable(graph, sites).items()
+            masked(full.layers[entrance(graph, name)], axis, len(group))
+            for name, (axis, group, _) in maskable(graph, groups).items()
         )
     )
 
@@ -195,32 +197,32 @@ def write_weights(model: Any, graph: Graph) -> None:
         raise ModelError(f"'{model.name}' does not take the new weights", problems)
 
 
-def set_masks(model: Any, graph: Graph, sites: Sites, plan: Plan) -> None:
+def set_masks(model: Any, graph: Graph, groups: ChannelGroups, plan: Plan) -> None:
     """Give a masked model the masks of a plan."""
     wrapped = masked_layers(model)
-    for name, (_, site, unit) in maskable(graph, sites).items():
+    for name, (_, group, unit) in maskable(graph, groups).items():
         if (name := entrance(graph, name)) not in wrapped:
             continue
-        mask = np.ones(len(site), np.float32)
-        for index in np.unique(site[site >= 0]):
-            dropped = plan.dropped[sites.sites[index].name]
-            mine = site == index
+        mask = np.ones(len(group), np.float32)
+        for index in np.unique(group[group >= 0]):
+            dropped = plan.dropped[groups.groups[index].name]
+            mine = group == index
             mask[mine] = ~dropped[unit[mine]]
         wrapped[name].mask.assign(mask)
 
 
-def plan_of(model: Any, graph: Graph, sites: Sites) -> Plan:
+def plan_of(model: Any, graph: Graph, groups: ChannelGroups) -> Plan:
     """The removals that a masked model's masks stand for.
 
     A unit is gone when no layer that reads it sees it.
     """
     masks = read_masks(model)
     removals: list[Removal] = []
-    entries = maskable(graph, sites)
-    for index, site in enumerate(sites.sites):
-        seen = np.zeros(site.num_units, bool)
-        readable = _readable(site, entries)
-        for name in site.consumers:
+    entries = maskable(graph, groups)
+    for index, group in enumerate(groups.groups):
+        seen = np.zeros(group.num_units, bool)
+        readable = _readable(group, entries)
+        for name in group.consumers:
             mask = masks.get(entrance(graph, name))
             if mask is not None and readable:
                 _, owner, unit = entries[name]
@@ -228,12 +230,12 @@ def plan_of(model: Any, graph: Graph, sites: Sites) -> Plan:
                 np.logical_or.at(seen, unit[mine], mask[mine] != 0)
             else:
                 seen[:] = True
-        removals += [Removal(site.name, int(unit)) for unit in np.flatnonzero(~seen)]
-    return Plan(tuple(removals), dict(sites.widths))
+        removals += [Removal(group.name, int(unit)) for unit in np.flatnonzero(~seen)]
+    return Plan(tuple(removals), dict(groups.widths))
 
 
-def _readable(site: Site, entries: Mapping[str, Any]) -> bool:
-    return all(name in entries for name in site.consumers)
+def _readable(group: ChannelGroup, entries: Mapping[str, Any]) -> bool:
+    return all(name in entries for name in group.consumers)
 
 
 def strip(model: Any) -> Any:
@@ -260,5 +262,5 @@ def strip(model: Any) -> Any:
     if not masked_layers(model):
         return model
     graph = read(model)
-    sites = find_sites(graph)
-    return build(cut(graph, sites, plan_of(model, graph, sites)))
+    groups = find_groups(graph)
+    return build(cut(graph, groups, plan_of(model, graph, groups)))

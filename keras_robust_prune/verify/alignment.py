@@ -11,7 +11,7 @@ from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.base import Linear
 from keras_robust_prune.primitives.program import Program
 from keras_robust_prune.surgery.dropping import blinded, entries_gone, filled
-from keras_robust_prune.surgery.groups import Site, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroup, find_groups
 
 
 def laid_over(dense: Graph, pruned: Graph, inputs: Sequence[np.ndarray]) -> Graph | None:
@@ -34,23 +34,23 @@ def laid_over(dense: Graph, pruned: Graph, inputs: Sequence[np.ndarray]) -> Grap
     if all(_same_shapes(dense.layers[name], pruned.layers[name]) for name in names):
         return dense.with_layers(pruned.layers.values())
     try:
-        sites = find_sites(dense).sites
+        groups = find_groups(dense).groups
     except ValueError:
         return None
     programs = lower(dense), lower(pruned)
     values = [program.values(inputs) for program in programs]
     dropped = {}
-    for site in sites:
-        found = _dropped(site, dense, programs, values)
+    for group in groups:
+        found = _dropped(group, dense, programs, values)
         if found is None:
             return None
-        dropped[site.name] = found
-    gone = entries_gone(sites, dropped)
+        dropped[group.name] = found
+    gone = entries_gone(groups, dropped)
     try:
         layers = [filled(layer, pruned.layers[name], gone) for name, layer in dense.layers.items()]
     except ValueError:
         return None
-    full = blinded(dense.with_layers(layers), sites, dropped)
+    full = blinded(dense.with_layers(layers), groups, dropped)
     return full if _agree(lower(full), programs[1], inputs) else None
 
 
@@ -59,10 +59,13 @@ def _same_shapes(one: Layer, two: Layer) -> bool:
 
 
 def _dropped(
-    site: Site, dense: Graph, programs: tuple[Program, Program], values: Sequence[list[np.ndarray]]
+    group: ChannelGroup,
+    dense: Graph,
+    programs: tuple[Program, Program],
+    values: Sequence[list[np.ndarray]],
 ) -> np.ndarray | None:
-    """Which units of a site have no counterpart, `(units,)` bool, by what its first producer computes."""
-    slot = next(slot for slot in site.having("produces") if dense.layers[slot.layer].weights)
+    """Which units of a group have no counterpart, `(units,)` bool, by what its first producer computes."""
+    slot = next(slot for slot in group.having("produces") if dense.layers[slot.layer].weights)
     responses = []
     for program, found in zip(programs, values, strict=True):
         places = [

@@ -16,7 +16,7 @@ from keras_robust_prune.primitives.base import Linear, MatMul, Rounding
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Program
 from keras_robust_prune.primitives.windows import Convolution, TransposedConvolution
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.verify.bounds import Bounds, joined
 from keras_robust_prune.verify.relational import Pairs
 
@@ -25,13 +25,17 @@ BUDGET = 2**27
 
 
 def output_deviation(
-    program: Program, site: Site, drops: Sequence[int], keeps: Sequence[int], bounds: Bounds
+    program: Program,
+    group: ChannelGroup,
+    drops: Sequence[int],
+    keeps: Sequence[int],
+    bounds: Bounds,
 ) -> Interval:
     """Sound intervals of changed minus original logits, one row per candidate.
 
     Args:
         program: the network.
-        site: where the units are.
+        group: where the units are.
         drops: unit that each candidate drops, `(candidates,)`.
         keeps: unit that it is merged into, which takes over its outgoing weights; -1 for plain removal.
         bounds: interval bounds of the network over one box, the range of inputs.
@@ -49,7 +53,7 @@ def output_deviation(
         )
     if len(bounds.values[0].lower) != 1:
         raise ValueError("Deviations are computed over one box; call interval_bounds with one.")
-    readers = consuming_operations(program, site)
+    readers = consuming_operations(program, group)
     rows = max(1, BUDGET // _numbers_per_candidate(program, readers))
     parts = [
         _pushed(program, readers, dropped[k : k + rows], kept[k : k + rows], bounds)
@@ -64,8 +68,8 @@ def output_deviation(
     )
 
 
-def consuming_operations(program: Program, site: Site) -> dict[int, np.ndarray]:
-    """The operations that mix a site's units, and which numbers of their input belong to each unit.
+def consuming_operations(program: Program, group: ChannelGroup) -> dict[int, np.ndarray]:
+    """The operations that mix a group's units, and which numbers of their input belong to each unit.
 
     Returns:
         By place, elements of the flattened input, `(units, elements)`.
@@ -74,7 +78,7 @@ def consuming_operations(program: Program, site: Site) -> dict[int, np.ndarray]:
         ValueError: a consumer is not in the program.
     """
     found: dict[int, np.ndarray] = {}
-    for slot in site.having("consumes"):
+    for slot in group.having("consumes"):
         nodes = {item.node for item in program.operations if item.layer == slot.layer}
         for node in nodes:
             places = [
@@ -85,8 +89,8 @@ def consuming_operations(program: Program, site: Site) -> dict[int, np.ndarray]:
             ]
             if not places:
                 raise ValueError(
-                    f"'{slot.layer}' reads the units of '{site.name}' but has no matrix in the program. "
-                    "Lower the graph in which the site was found."
+                    f"'{slot.layer}' reads the units of '{group.name}' but has no matrix in the program. "
+                    "Lower the graph in which the group was found."
                 )
             primitive = program.operations[places[-1]].primitive
             assert isinstance(primitive, Linear)

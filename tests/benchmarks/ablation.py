@@ -21,14 +21,14 @@ from robust_measuring import DEFAULT, ZOO, measured
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
-from keras_robust_prune.methods.budgets import removed_per_site
+from keras_robust_prune.methods.budgets import removed_per_group
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.reference.energy import RelativeEnergy
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 CASES = (
@@ -45,7 +45,7 @@ class SelectionOnly:
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """The states of `robust` with the dense network's weights."""
         for state in Robust(repair="reconstruct").steps(problem):
-            graph = mask(problem.graph, problem.sites, state.plan)
+            graph = mask(problem.graph, problem.groups, state.plan)
             yield PruningState(state.step, graph, state.plan, {})
 
 
@@ -61,25 +61,25 @@ class RepairOf:
         *_, state = method_for(self.chooser).steps(problem)
         plan = Plan(
             tuple(removal._replace(into=None) for removal in state.plan.removals),
-            dict(problem.sites.widths),
+            dict(problem.groups.widths),
         )
-        start = PruningState(0, mask(problem.graph, problem.sites, plan), plan)
+        start = PruningState(0, mask(problem.graph, problem.groups, plan), plan)
         yield from Robust().steps(dataclasses.replace(problem, start=start))
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """`robust` with the same share of every Site, the smallest that meets the budget."""
+    """`robust` with the same share of every group, the smallest that meets the budget."""
 
     name: str = "uniform budgets"
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """The states of `robust` by units."""
-        graph, sites = problem.graph, problem.sites
+        graph, groups = problem.graph, problem.groups
         for target in np.arange(1, 128) / 128:
-            (counts,) = removed_per_site(sites.sites, (float(target),), problem.round_to)
+            (counts,) = removed_per_group(groups.groups, (float(target),), problem.round_to)
             gone = [Removal(name, unit) for name, count in counts.items() for unit in range(count)]
-            small = cut(graph, sites, Plan(tuple(gone), dict(sites.widths)))
+            small = cut(graph, groups, Plan(tuple(gone), dict(groups.widths)))
             if num_macs(small) <= (1 - problem.target) * num_macs(graph):
                 break
         yield from Robust().steps(
@@ -106,7 +106,7 @@ class TfmotMasks:
                 for weight, mask_of, _ in layer.pruning_vars:
                     name = weight.name.split("/")[-1].split(":")[0]
                     masked[layer.layer.name, name] = (weight * mask_of).numpy()
-        plan = Plan.empty(problem.sites)
+        plan = Plan.empty(problem.groups)
         yield PruningState(1, problem.graph.with_weights(masked), plan)
 
 
@@ -116,7 +116,7 @@ def variants() -> dict[str, tuple[Method, dict[str, object]]]:
         "robust": (Robust(), {}),
         "no imitation": (Robust(repair="reconstruct"), {}),
         "no perturbed inputs": (Robust(perturb=False), {}),
-        "noise instead of made inputs": (Robust(invert=False), {}),
+        "noise instead of synthetic inputs": (Robust(invert=False), {}),
         "choice and least squares also around inputs": (Robust(surround=True), {}),
         "annealing over sets": (Robust(anneal=20), {}),
         "annealing over sets around inputs": (Robust(anneal=20, surround=True), {}),
@@ -150,7 +150,7 @@ def main() -> None:
         name, measure, target = case.split(":")
         x, y = zoo.load_data(name, 2000, "train", options.shared)
         graph = read(options.shared / "zoo" / f"{name}.h5")
-        sites = find_sites(graph)
+        groups = find_groups(graph)
         wanted = variants()
         for variant in options.variants.split(",") if options.variants else wanted:
             variant = variant.strip()
@@ -161,7 +161,7 @@ def main() -> None:
                 changes = {"step": float(target) / 4}
             problem = Problem(
                 graph,
-                sites,
+                groups,
                 target=float(target),
                 measure=measure,
                 input_range=ZOO[name].input_range,
@@ -171,7 +171,7 @@ def main() -> None:
             began = time.monotonic()
             *_, state = method.steps(problem)
             seconds = time.monotonic() - began
-            accuracy, pgd = measured(cut(state.graph, sites, state.plan), name, x, y, attacked=300)
+            accuracy, pgd = measured(cut(state.graph, groups, state.plan), name, x, y, attacked=300)
             cells = (name, target, variant, f"{accuracy:.4f}", f"{pgd:.3f}", f"{seconds:.0f}")
             print("| " + " | ".join(cells) + " |", flush=True)
 

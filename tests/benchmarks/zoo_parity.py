@@ -1,4 +1,4 @@
-"""Cut equals mask, and the `.tflite` file equals the model, on every network of the zoo in both Kerases.
+"""Cut equals mask, and the `.tflite` file equals the model, on every network of the zoo in both Keras versions.
 
 Half of the units of every layer go by `norm`. The zoo is tf_keras; its networks are made again in Keras 3 with the same
 weights first. The largest difference counts in the largest output.
@@ -26,7 +26,7 @@ from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import METHODS
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 
 
 def in_keras3(graph: Graph) -> Graph:
@@ -63,10 +63,10 @@ def measure(name: str, keras: str) -> tuple[float, float, float]:
     if keras == "keras":
         graph = in_keras3(graph)
     x = zoo.load_data(name, 200)[0]
-    sites = find_sites(graph)
-    *_, state = METHODS["norm"].steps(Problem(graph, sites, target=0.5, step=0.5))
-    small = build(cut(state.graph, sites, state.plan))
-    masked = build(mask(state.graph, sites, state.plan))
+    groups = find_groups(graph)
+    *_, state = METHODS["norm"].steps(Problem(graph, groups, target=0.5, step=0.5))
+    small = build(cut(state.graph, groups, state.plan))
+    masked = build(mask(state.graph, groups, state.plan))
     with tempfile.TemporaryDirectory() as folder:
         report = export_tflite(
             small, Path(folder) / "small.tflite", input_range=zoo.NETWORKS[name].input_range

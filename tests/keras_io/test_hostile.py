@@ -12,18 +12,18 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import Site, Sites, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 KERASES = pytest.mark.parametrize("keras", backends.NAMES)
 Slots = dict[tuple[str, str, int], tuple[str, list[list[int]]]]
 
 
-def slots(site: Site) -> Slots:
-    """Every weight axis of a Site: its role, and the entries of each unit."""
+def slots(group: ChannelGroup) -> Slots:
+    """Every weight axis of a group: its role, and the entries of each unit."""
     return {
         (slot.layer, slot.weight, slot.axis): (slot.role, slot.positions.tolist())
-        for slot in site.slots
+        for slot in group.slots
     }
 
 
@@ -32,17 +32,17 @@ def of_units(first: int, count: int) -> list[list[int]]:
     return [[first + unit] for unit in range(count)]
 
 
-def holds(model: Any, graph: Graph, sites: Sites) -> None:
-    """Cut equals mask with the first and the last unit of every Site gone, where two may go."""
+def holds(model: Any, graph: Graph, groups: ChannelGroups) -> None:
+    """Cut equals mask with the first and the last unit of every group gone, where two may go."""
     removals = [
-        Removal(site.name, unit)
-        for site in sites.sites
-        for unit in sorted({0, site.num_units - 1})[: site.num_units - 1]
+        Removal(group.name, unit)
+        for group in groups.groups
+        for unit in sorted({0, group.num_units - 1})[: group.num_units - 1]
     ]
-    plan = Plan(tuple(removals), dict(sites.widths))
+    plan = Plan(tuple(removals), dict(groups.widths))
     inputs = networks.random_inputs(model)
-    masked = networks.outputs_of(build(mask(graph, sites, plan)), inputs)
-    smaller = networks.outputs_of(build(cut(graph, sites, plan)), inputs)
+    masked = networks.outputs_of(build(mask(graph, groups, plan)), inputs)
+    smaller = networks.outputs_of(build(cut(graph, groups, plan)), inputs)
     dense = networks.outputs_of(model, inputs)
     for ours, theirs, before in zip(smaller, masked, dense, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
@@ -71,15 +71,15 @@ def test_a_shared_layer_inside_a_residual(keras: str) -> None:
     x = module.layers.Add()([x, twice(x)])
     model = networks.randomise(module.Model(inputs, module.layers.Dense(2, name="last")(x)))
     graph = read(model)
-    sites = find_sites(graph)
-    (site,) = sites.sites
+    groups = find_groups(graph)
+    (group,) = groups.groups
     units = of_units(0, 4)
-    assert (site.name, site.producers, site.consumers) == (
+    assert (group.name, group.producers, group.consumers) == (
         "stem",
         ("stem", "twice"),
         ("twice", "last"),
     )
-    assert slots(site) == {
+    assert slots(group) == {
         ("stem", "kernel", 1): ("produces", units),
         ("stem", "bias", 0): ("produces", units),
         ("twice", "kernel", 1): ("produces", units),
@@ -87,8 +87,8 @@ def test_a_shared_layer_inside_a_residual(keras: str) -> None:
         ("twice", "kernel", 0): ("consumes", units),
         ("last", "kernel", 0): ("consumes", units),
     }
-    assert [(item.layer, item.code) for item in sites.kept] == [("last", "output")]
-    holds(model, graph, sites)
+    assert [(item.layer, item.code) for item in groups.kept] == [("last", "output")]
+    holds(model, graph, groups)
 
 
 @KERASES
@@ -113,17 +113,17 @@ def test_two_outputs_on_one_trunk(keras: str) -> None:
     side = module.layers.Dense(3, name="side")(trunk)
     model = networks.randomise(module.Model(inputs, [features, deep, side]))
     graph = read(model)
-    sites = find_sites(graph)
-    (site,) = sites.sites
-    assert slots(site) == {
+    groups = find_groups(graph)
+    (group,) = groups.groups
+    assert slots(group) == {
         ("trunk", "kernel", 1): ("produces", of_units(0, 6)),
         ("trunk", "bias", 0): ("produces", of_units(0, 6)),
         ("features", "kernel", 0): ("consumes", of_units(0, 6)),
         ("side", "kernel", 0): ("consumes", of_units(0, 6)),
     }
-    kept = {item.layer: (item.num_units, item.code) for item in sites.kept}
+    kept = {item.layer: (item.num_units, item.code) for item in groups.kept}
     assert kept == {"features": (4, "output"), "deep": (2, "output"), "side": (3, "output")}
-    holds(model, graph, sites)
+    holds(model, graph, groups)
 
 
 @KERASES
@@ -150,15 +150,15 @@ def test_a_concatenate_that_feeds_an_add(keras: str) -> None:
     x = module.layers.Conv2D(2, 1, name="last")(module.layers.ReLU()(x))
     model = networks.randomise(module.Model(inputs, x))
     graph = read(model)
-    sites = find_sites(graph)
-    assert [site.name for site in sites.sites] == ["a", "b"]
-    for site, name, first, count in zip(sites.sites, "ab", (0, 3), (3, 2), strict=True):
-        assert slots(site) == {
+    groups = find_groups(graph)
+    assert [group.name for group in groups.groups] == ["a", "b"]
+    for group, name, first, count in zip(groups.groups, "ab", (0, 3), (3, 2), strict=True):
+        assert slots(group) == {
             (name, "kernel", 3): ("produces", of_units(0, count)),
             (name, "bias", 0): ("produces", of_units(0, count)),
             ("c", "kernel", 3): ("produces", of_units(first, count)),
             ("c", "bias", 0): ("produces", of_units(first, count)),
             ("last", "kernel", 2): ("consumes", of_units(first, count)),
         }
-    assert [(item.layer, item.code) for item in sites.kept] == [("last", "output")]
-    holds(model, graph, sites)
+    assert [(item.layer, item.code) for item in groups.kept] == [("last", "output")]
+    holds(model, graph, groups)

@@ -10,22 +10,22 @@ from random_networks import random_network
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import Sites, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 # tests/benchmarks/random_networks.py looks at as many as one likes.
 NUM_NETWORKS = 12
 
 
-def random_plan(sites: Sites, seed: int) -> Plan:
-    """Between one and all but one units of every Site."""
+def random_plan(groups: ChannelGroups, seed: int) -> Plan:
+    """Between one and all but one units of every group."""
     generator = np.random.default_rng(seed)
     removals = [
-        Removal(site.name, int(unit))
-        for site in sites.sites
-        for unit in generator.permutation(site.num_units)[: generator.integers(1, site.num_units)]
+        Removal(group.name, int(unit))
+        for group in groups.groups
+        for unit in generator.permutation(group.num_units)[: generator.integers(1, group.num_units)]
     ]
-    return Plan(tuple(removals), dict(sites.widths))
+    return Plan(tuple(removals), dict(groups.widths))
 
 
 @pytest.mark.parametrize("keras", backends.NAMES)
@@ -37,20 +37,20 @@ def test_a_random_network(seed: int, keras: str) -> None:
     for ours, theirs in zip(networks.outputs_of(build(graph), inputs), dense, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     try:
-        sites = find_sites(graph)
+        groups = find_groups(graph)
     except ValueError:  # every unit reaches a barrier
         return
 
-    nothing = cut(graph, sites, Plan.empty(sites))
+    nothing = cut(graph, groups, Plan.empty(groups))
     for name, layer in graph.layers.items():
         assert nothing.layers[name].config == layer.config
         for weight, value in layer.weights.items():
             np.testing.assert_array_equal(nothing.layers[name].weights[weight], value)
 
-    plan = random_plan(sites, seed)
-    smaller = cut(graph, sites, plan)
+    plan = random_plan(groups, seed)
+    smaller = cut(graph, groups, plan)
     assert smaller.num_params < graph.num_params
-    masked = networks.outputs_of(build(mask(graph, sites, plan)), inputs)
+    masked = networks.outputs_of(build(mask(graph, groups, plan)), inputs)
     built = build(smaller)
     for ours, theirs in zip(networks.outputs_of(built, inputs), masked, strict=True):
         assert np.abs(ours - theirs).max() <= 1e-5 * max(np.abs(theirs).max(), 1.0)

@@ -1,4 +1,4 @@
-"""Models and files of both Kerases become the right graph, and unfit ones one error that says everything."""
+"""Models and files of both Keras versions become the right graph, and unfit ones one error that says everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program computes what the Keras model computes, layer by layer and network by network, in both Kerases."""
+"""A program computes what the Keras model computes, layer by layer and network by network, in both Keras versions."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from keras_robust_prune.layers.padding import recognised, spelled_out
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
-from keras_robust_prune.surgery.groups import find_sites, trace
+from keras_robust_prune.surgery.groups import find_groups, trace
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 BOTH = pytest.mark.parametrize("keras", backends.NAMES)
@@ -46,8 +46,8 @@ def behind_dense(
 
 
 def two_gone(graph: Graph) -> tuple[Any, Plan]:
-    sites = find_sites(graph)
-    return sites, Plan(tuple(Removal("units", unit) for unit in GONE), dict(sites.widths))
+    groups = find_groups(graph)
+    return groups, Plan(tuple(Removal("units", unit) for unit in GONE), dict(groups.widths))
 
 
 NORMS = {
@@ -89,9 +89,9 @@ def test_masked_and_cut_networks_compute_the_formula(
     wanted = formula(name, units, weights)
     wanted[..., GONE] = 0
     graph = read(model)
-    sites, plan = two_gone(graph)
-    small = build(cut(graph, sites, plan))
-    for found in (small, build(mask(graph, sites, plan))):
+    groups, plan = two_gone(graph)
+    small = build(cut(graph, groups, plan))
+    for found in (small, build(mask(graph, groups, plan))):
         np.testing.assert_allclose(np.array(found(inputs)), wanted, rtol=0, atol=2e-6)
     assert small.get_layer("units").units == len(KEPT)
 
@@ -101,8 +101,8 @@ def test_several_axes_are_normalised_exactly_too(keras: str) -> None:
     model = behind_dense(keras, lambda k: k.layers.LayerNormalization(axis=[1, 2]), (3, 4))
     inputs = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
     graph = read(model)
-    sites, plan = two_gone(graph)
-    masked, small = (np.array(build(f(graph, sites, plan))(inputs)) for f in (mask, cut))
+    groups, plan = two_gone(graph)
+    masked, small = (np.array(build(f(graph, groups, plan))(inputs)) for f in (mask, cut))
     assert np.abs(masked - np.array(model(inputs))).max() > 0.01
     np.testing.assert_allclose(small, masked, rtol=0, atol=2e-6)
 
@@ -112,10 +112,10 @@ def test_a_cut_model_is_plain_keras_and_comes_back_from_its_file(
     name: str, keras: str, tmp_path: Path
 ) -> None:
     graph = read(networks.network(name, keras))
-    sites = find_sites(graph)
-    assert {item.code for item in sites.kept} == {"output"}
-    plan = Plan(tuple(Removal(site.name, 0) for site in sites.sites), dict(sites.widths))
-    small = cut(graph, sites, plan)
+    groups = find_groups(graph)
+    assert {item.code for item in groups.kept} == {"output"}
+    plan = Plan(tuple(Removal(group.name, 0) for group in groups.groups), dict(groups.widths))
+    small = cut(graph, groups, plan)
     model = build(small)
     modules = {type(layer).__module__.partition(".")[0] for layer in model.layers}
     assert modules == {keras}
@@ -137,13 +137,13 @@ def test_a_pruned_network_can_be_pruned_again_and_embedded(name: str, keras: str
     inputs = networks.random_inputs(networks.network(name, keras))
     for _ in range(3):
         try:
-            sites = find_sites(graph)
+            groups = find_groups(graph)
         except ValueError:
             break
-        plan = Plan(tuple(Removal(site.name, 1) for site in sites.sites), dict(sites.widths))
-        masked, small = mask(graph, sites, plan), cut(graph, sites, plan)
-        again = cut(masked, sites, plan)
-        full = embed(masked, small, sites, plan)
+        plan = Plan(tuple(Removal(group.name, 1) for group in groups.groups), dict(groups.widths))
+        masked, small = mask(graph, groups, plan), cut(graph, groups, plan)
+        again = cut(masked, groups, plan)
+        full = embed(masked, small, groups, plan)
         wanted = networks.outputs_of(build(masked), inputs)
         for other in (small, again, full):
             assert MASK not in {w for layer in again.layers.values() for w in layer.weights}
@@ -155,19 +155,19 @@ def test_a_pruned_network_can_be_pruned_again_and_embedded(name: str, keras: str
 def test_a_normalisation_keeps_its_parameters() -> None:
     """A unit costs its 4 weights and its bias before, and its 6 weights behind; gain and offset stay."""
     graph = read(behind_dense("tf_keras", NORMS["layer"]))
-    sites, plan = two_gone(graph)
-    assert unit_cost(graph, sites.by_name["units"]).params == pytest.approx(4 + 1 + 6)
-    assert graph.num_params - cut(graph, sites, plan).num_params == 2 * (4 + 1 + 6)
-    masked = mask(graph, sites, plan)
+    groups, plan = two_gone(graph)
+    assert unit_cost(graph, groups.by_name["units"]).params == pytest.approx(4 + 1 + 6)
+    assert graph.num_params - cut(graph, groups, plan).num_params == 2 * (4 + 1 + 6)
+    masked = mask(graph, groups, plan)
     assert masked.num_params == graph.num_params
 
 
 def test_what_is_spelled_out_is_recognised() -> None:
     graph = read(networks.network("post_norm", "keras"))
     assert spelled_out(graph) is graph is recognised(graph)
-    sites = find_sites(graph)
-    plan = Plan(tuple(Removal(site.name, 0) for site in sites.sites), dict(sites.widths))
-    small = cut(graph, sites, plan)
+    groups = find_groups(graph)
+    plan = Plan(tuple(Removal(group.name, 0) for group in groups.groups), dict(groups.widths))
+    small = cut(graph, groups, plan)
     spelled = spelled_out(small)
     assert len(spelled.nodes) == len(small.nodes) + 2 * 4  # of one layer that is called twice
     back = recognised(spelled)

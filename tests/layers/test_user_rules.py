@@ -1,4 +1,4 @@
-"""Layers of the user's own, in both Kerases: a barrier without a rule, cut like any other with one."""
+"""Layers of the user's own, in both Keras versions: a barrier without a rule, cut like any other with one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_robust_prune.graph.tracing import Labels, Tracing
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers.rules import base
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -116,7 +116,7 @@ def test_without_a_rule_the_layer_is_named(keras: str) -> None:
     with pytest.raises(
         ValueError, match=r"(?s)first: its units reach 'gain'.*Gain: krp.register_rule"
     ):
-        find_sites(read(network(keras)[0]))
+        find_groups(read(network(keras)[0]))
 
 
 @pytest.mark.parametrize("keras", backends.NAMES)
@@ -125,14 +125,14 @@ def test_with_a_rule_it_is_cut(keras: str, tmp_path: Path) -> None:
     krp.register_rule(own["Gain"], GainRule())
     krp.register_rule("Mix", MixRule())
     graph = read(model)
-    sites = find_sites(graph)
-    assert sites.widths == {"first": 8, "mix": 5}
-    assert sites.by_name["first"].consumers == ("mix",)
+    groups = find_groups(graph)
+    assert groups.widths == {"first": 8, "mix": 5}
+    assert groups.by_name["first"].consumers == ("mix",)
     removals = [Removal("first", unit) for unit in (0, 3, 7)] + [Removal("mix", 2)]
-    plan = Plan(tuple(removals), dict(sites.widths))
+    plan = Plan(tuple(removals), dict(groups.widths))
     inputs = networks.random_inputs(model)
-    smaller = build(cut(graph, sites, plan))
-    masked = networks.outputs_of(build(mask(graph, sites, plan)), inputs)[0]
+    smaller = build(cut(graph, groups, plan))
+    masked = networks.outputs_of(build(mask(graph, groups, plan)), inputs)[0]
     found = networks.outputs_of(smaller, inputs)[0]
     np.testing.assert_allclose(found, masked, rtol=0, atol=1e-5 * np.abs(masked).max())
     assert smaller.count_params() == 6 * 5 + 5 + 5 + 4 * 5 + 4 * 2 + 2

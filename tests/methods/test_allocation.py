@@ -10,7 +10,7 @@ from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 NAMES = ["mlp", "conv_bn", "residual", "concatenate", "depthwise", "conv_flatten", "squeeze_excite"]
@@ -20,11 +20,11 @@ NAMES = ["mlp", "conv_bn", "residual", "concatenate", "depthwise", "conv_flatten
 @pytest.mark.parametrize("measure", ["params", "macs"])
 def test_what_remains_is_what_the_cut_network_counts(name, measure):
     graph = read(network(name))
-    sites = find_sites(graph)
-    remaining = Remaining(graph, sites.sites, measure)
-    gone = {site.name: site.num_units // 2 for site in sites.sites}
+    groups = find_groups(graph)
+    remaining = Remaining(graph, groups.groups, measure)
+    gone = {group.name: group.num_units // 2 for group in groups.groups}
     removals = [Removal(name, unit) for name, count in gone.items() for unit in range(count)]
-    small = cut(graph, sites, Plan(tuple(removals), dict(sites.widths)))
+    small = cut(graph, groups, Plan(tuple(removals), dict(groups.widths)))
     counted = small.num_params if measure == "params" else num_macs(small)
     assert remaining(gone) == pytest.approx(counted)
     assert remaining({}) == pytest.approx(remaining.total)
@@ -34,15 +34,15 @@ def test_what_remains_is_what_the_cut_network_counts(name, measure):
 @pytest.mark.parametrize("round_to", [1, 2])
 def test_a_budget_is_met_within_one_block_and_never_exceeded(target, round_to):
     graph = read(network("residual"))
-    sites = find_sites(graph)
-    remaining = Remaining(graph, sites.sites, "macs")
+    groups = find_groups(graph)
+    remaining = Remaining(graph, groups.groups, "macs")
     rng = np.random.default_rng(0)
-    curves = {s.name: np.sort(rng.random(s.num_units - 1)) for s in sites.sites}
-    first, last = allocate(curves, sites.widths, remaining, (target / 2, target), round_to)
+    curves = {s.name: np.sort(rng.random(s.num_units - 1)) for s in groups.groups}
+    first, last = allocate(curves, groups.widths, remaining, (target / 2, target), round_to)
     budget = (1 - target) * remaining.total
     assert remaining(last) <= budget + 1e-5 * remaining.total
     for name, count in last.items():
-        width = sites.widths[name] - count
+        width = groups.widths[name] - count
         assert first[name] <= count
         assert width >= 1
         assert count == 0 or width % round_to == 0
@@ -54,10 +54,10 @@ def test_a_budget_is_met_within_one_block_and_never_exceeded(target, round_to):
 
 def test_units_that_cost_nothing_go_first():
     graph = read(network("mlp"))
-    sites = find_sites(graph)
-    remaining = Remaining(graph, sites.sites, "params")
-    cheap = sites.sites[0].name
-    curves = {s.name: np.full(s.num_units - 1, float(s.name != cheap)) for s in sites.sites}
-    (gone,) = allocate(curves, sites.widths, remaining, (0.05,))
+    groups = find_groups(graph)
+    remaining = Remaining(graph, groups.groups, "params")
+    cheap = groups.groups[0].name
+    curves = {s.name: np.full(s.num_units - 1, float(s.name != cheap)) for s in groups.groups}
+    (gone,) = allocate(curves, groups.widths, remaining, (0.05,))
     assert gone[cheap] > 0
     assert sum(gone.values()) == gone[cheap]

@@ -17,7 +17,7 @@ from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, merge
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Removal
 
 QUICK = Robust(num_inputs=16, num_steps=3)
@@ -39,17 +39,17 @@ def test_a_method_removes_units_that_are_normalised(
 ) -> None:
     model = network(name, keras)
     graph = read(model)
-    sites = find_sites(graph)
-    task = Problem(graph, sites, target=0.5, step=0.25 if method != "robust" else None)
+    groups = find_groups(graph)
+    task = Problem(graph, groups, target=0.5, step=0.25 if method != "robust" else None)
     state = list(METHODS[method].steps(task))[-1]
-    trunk = [site for site in sites.sites if not site.merges]
+    trunk = [group for group in groups.groups if not group.merges]
     assert trunk
-    for site in sites.sites:
-        assert state.plan.dropped[site.name].sum() == site.num_units // 2
-        mine = [removal for removal in state.plan.removals if removal.site == site.name]
-        if not site.merges:
+    for group in groups.groups:
+        assert state.plan.dropped[group.name].sum() == group.num_units // 2
+        mine = [removal for removal in state.plan.removals if removal.group == group.name]
+        if not group.merges:
             assert all(removal.into is None for removal in mine)
-    smaller = cut(state.graph, sites, state.plan)
+    smaller = cut(state.graph, groups, state.plan)
     assert num_macs(smaller) < 0.5 * num_macs(graph)
     small, inputs = build(smaller), random_inputs(model)
     (wanted,) = outputs_of(build(state.graph), inputs)
@@ -63,11 +63,11 @@ def test_a_method_removes_units_that_are_normalised(
 
 def test_a_merge_of_normalised_units_is_refused() -> None:
     graph = read(network("convnext"))
-    sites = find_sites(graph)
-    site = next(site for site in sites.sites if not site.merges)
+    groups = find_groups(graph)
+    group = next(group for group in groups.groups if not group.merges)
     with pytest.raises(ValueError, match="without merging"):
-        merge(graph, sites, [Removal(site.name, 1, 0)])
-    masked = merge(graph, sites, [Removal(site.name, 1)])
-    (first, *_) = (slot for slot in site.slots if slot.weight == MASK)
+        merge(graph, groups, [Removal(group.name, 1, 0)])
+    masked = merge(graph, groups, [Removal(group.name, 1)])
+    (first, *_) = (slot for slot in group.slots if slot.weight == MASK)
     mask = masked.layers[first.layer].weights[MASK]
-    assert mask.tolist() == [1, 0] + [1] * (site.num_units - 2)
+    assert mask.tolist() == [1, 0] + [1] * (group.num_units - 2)

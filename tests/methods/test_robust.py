@@ -19,7 +19,7 @@ from keras_robust_prune.methods.repair.distillation import hold_back, imitate
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.priors import input_spaces, start
 
 QUICK = Robust(num_inputs=16, num_steps=3)
@@ -29,7 +29,7 @@ RECONSTRUCT = Robust(repair="reconstruct", num_inputs=32)
 def problem_of(model, **options):
     graph = read(model)
     options = {"target": 0.5, "input_range": (-1.0, 1.0)} | options
-    return Problem(graph, find_sites(graph), **options)
+    return Problem(graph, find_groups(graph), **options)
 
 
 def drawn(graph, count, seed=0):
@@ -42,7 +42,7 @@ SAMPLE = ["mlp", "conv1d", "residual", "separable", "two_inputs", "embedding", "
 
 @pytest.mark.parametrize(("name", "keras"), [case for case in CASES if case[0] in SAMPLE])
 @pytest.mark.parametrize("tier", ["weights", "real"])
-def test_the_cut_network_is_the_state_and_every_site_gave_its_share(name, keras, tier):
+def test_the_cut_network_is_the_state_and_every_group_gave_its_share(name, keras, tier):
     model = network(name, keras)
     problem = problem_of(model)
     if tier == "real":
@@ -50,10 +50,10 @@ def test_the_cut_network_is_the_state_and_every_site_gave_its_share(name, keras,
     else:
         problem = dataclasses.replace(problem, calibration="weights")
     (state,) = RECONSTRUCT.steps(problem)
-    for site in problem.sites.sites:
-        assert state.plan.dropped[site.name].sum() == site.num_units // 2
+    for group in problem.groups.groups:
+        assert state.plan.dropped[group.name].sum() == group.num_units // 2
     inputs = random_inputs(model)
-    small, full = build(cut(state.graph, problem.sites, state.plan)), build(state.graph)
+    small, full = build(cut(state.graph, problem.groups, state.plan)), build(state.graph)
     for got, wanted in zip(outputs_of(small, inputs), outputs_of(full, inputs), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-4 * max(abs(wanted).max(), 1e-6))
 
@@ -95,7 +95,7 @@ def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration, m
     large.set_weights(doubled(small))
     problem = problem_of(large, calibration=calibration)
     (state,) = dataclasses.replace(RECONSTRUCT, merge=merge).steps(problem)
-    kept = state.plan.kept(problem.sites.sites[0].name)
+    kept = state.plan.kept(problem.groups.groups[0].name)
     assert sorted(unit % 8 for unit in kept) == list(range(8))
     x = np.random.default_rng(0).uniform(-1, 1, (50, 6)).astype("float32")
     wanted = small(x).numpy()
@@ -115,7 +115,7 @@ def test_several_steps_remove_more_each_time_and_reach_the_target():
 def test_budgets_are_kept(measure):
     problem = problem_of(network("residual"), measure=measure, target=0.3)
     (state,) = RECONSTRUCT.steps(problem)
-    small = cut(state.graph, problem.sites, state.plan)
+    small = cut(state.graph, problem.groups, state.plan)
     if measure == "params":
         assert small.num_params <= 0.7 * problem.graph.num_params
     else:
@@ -198,8 +198,8 @@ def test_annealing_and_surroundings_keep_the_counts_and_the_seed(name):
     problem = problem_of(network(name))
     plans = [list(method.steps(problem))[-1].plan for _ in range(2)]
     assert plans[0] == plans[1]
-    for site in problem.sites.sites:
-        assert plans[0].dropped[site.name].sum() == site.num_units // 2
+    for group in problem.groups.groups:
+        assert plans[0].dropped[group.name].sum() == group.num_units // 2
 
 
 @pytest.mark.parametrize("calibration", ["weights", "real"])
@@ -209,12 +209,12 @@ def test_bounds_that_count_above_all_choose_alone_and_others_do_not(calibration)
     problem = dataclasses.replace(problem, calibration=given)
     energies = robust.bound_energies(problem, RelativeEnergy())
     (state,) = dataclasses.replace(RECONSTRUCT, bounds=1e9).steps(problem)
-    for site in problem.sites.sites:
-        found = energies[site.name]
-        assert found.shape == (site.num_units,)
+    for group in problem.groups.groups:
+        found = energies[group.name]
+        assert found.shape == (group.num_units,)
         np.testing.assert_array_equal(found, np.clip(found, 0.0, 1.0))
-        cheap = np.sort(np.argsort(found)[: site.num_units // 2])
-        assert np.flatnonzero(state.plan.dropped[site.name]).tolist() == cheap.tolist()
+        cheap = np.sort(np.argsort(found)[: group.num_units // 2])
+        assert np.flatnonzero(state.plan.dropped[group.name]).tolist() == cheap.tolist()
     (without,) = RECONSTRUCT.steps(problem)
     assert without.plan != state.plan
 
@@ -222,7 +222,7 @@ def test_bounds_that_count_above_all_choose_alone_and_others_do_not(calibration)
 def test_width_alone_prefers_units_with_small_outgoing_weights():
     """Of ReLU units over one input range, all alike but for their outgoing size."""
     model = network("mlp")
-    first, *_ = find_sites(read(model)).sites
+    first, *_ = find_groups(read(model)).groups
     values = model.get_weights()
     values[0][:] = values[0][:, :1]
     values[1][:] = 0.0

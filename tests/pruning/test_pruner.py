@@ -27,8 +27,8 @@ def test_prune_halves_every_layer_and_leaves_the_model_alone(keras):
     model = network("mlp", keras)
     before = [value.copy() for value in model.get_weights()]
     result = prune(model, 0.5, method="norm", step=0.25, verbose=0)
-    for site, width in result.plan.widths.items():
-        assert len(result.plan.kept(site)) == (width + 1) // 2
+    for group, width in result.plan.widths.items():
+        assert len(result.plan.kept(group)) == (width + 1) // 2
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert backends.keras_name(result.model) == keras
     assert result.model.count_params() == result.graph.num_params < model.count_params()
@@ -213,14 +213,14 @@ def test_wrong_arguments_are_refused_with_the_way_out(arguments, fix):
 def test_plan_replays_on_the_dense_network():
     from keras_robust_prune.keras_io.reading import read
     from keras_robust_prune.surgery.cutting import cut, merge
-    from keras_robust_prune.surgery.groups import find_sites
+    from keras_robust_prune.surgery.groups import find_groups
 
     model = network("mlp")
     result = prune(model, 0.5, method="paper", step=0.125, verbose=0)
     plan = Plan.from_json(result.plan.to_json())
     graph = read(model)
-    sites = find_sites(graph)
-    replayed = cut(merge(graph, sites, plan.removals), sites, plan)
+    groups = find_groups(graph)
+    replayed = cut(merge(graph, groups, plan.removals), groups, plan)
     for name, layer in replayed.layers.items():
         for weight, value in layer.weights.items():
             np.testing.assert_allclose(value, result.graph.layers[name].weights[weight], atol=1e-6)

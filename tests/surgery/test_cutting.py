@@ -1,4 +1,4 @@
-"""Masking, merging and cutting: by arithmetic on small graphs, and on real models of both Kerases."""
+"""Masking, merging and cutting: by arithmetic on small graphs, and on real models of both Keras versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build, load, read
 from keras_robust_prune.surgery.cutting import cut, mask, merge
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -24,28 +24,28 @@ def two_layers() -> Graph:
 
 
 def plan_for(graph: Graph, *removals: Removal) -> Plan:
-    return Plan(removals, dict(find_sites(graph).widths))
+    return Plan(removals, dict(find_groups(graph).widths))
 
 
 def test_mask_zeroes_what_reads_the_unit() -> None:
     graph = two_layers()
-    masked = mask(graph, find_sites(graph), plan_for(graph, Removal("a", 1)))
+    masked = mask(graph, find_groups(graph), plan_for(graph, Removal("a", 1)))
     assert masked.layers["b"].weights["kernel"].tolist() == [[1, 2], [0, 0], [5, 6]]
     assert masked.layers["a"] is graph.layers["a"]
 
 
 def test_merge_moves_what_reads_the_unit() -> None:
     graph = two_layers()
-    sites = find_sites(graph)
+    groups = find_groups(graph)
     removals = (Removal("a", 1, 2), Removal("a", 2, 0))
-    merged = merge(graph, sites, removals)
+    merged = merge(graph, groups, removals)
     assert merged.layers["b"].weights["kernel"].tolist() == [[9, 12], [0, 0], [0, 0]]
     assert graph.layers["b"].weights["kernel"].tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_cut_only_deletes() -> None:
     graph = two_layers()
-    smaller = cut(graph, find_sites(graph), plan_for(graph, Removal("a", 1)))
+    smaller = cut(graph, find_groups(graph), plan_for(graph, Removal("a", 1)))
     assert smaller.layers["a"].weights["kernel"].tolist() == [[1, 3], [4, 6]]
     assert smaller.layers["a"].weights["bias"].tolist() == [1, 3]
     assert smaller.layers["b"].weights["kernel"].tolist() == [[1, 2], [5, 6]]
@@ -55,11 +55,11 @@ def test_cut_only_deletes() -> None:
 
 def test_an_empty_plan_changes_nothing() -> None:
     graph = two_layers()
-    sites = find_sites(graph)
-    same = cut(graph, sites, Plan.empty(sites))
+    groups = find_groups(graph)
+    same = cut(graph, groups, Plan.empty(groups))
     assert all(same.layers[name] is layer for name, layer in graph.layers.items())
     assert all(
-        mask(graph, sites, Plan.empty(sites)).layers[name] is layer
+        mask(graph, groups, Plan.empty(groups)).layers[name] is layer
         for name, layer in graph.layers.items()
     )
 
@@ -71,7 +71,7 @@ def test_merge_moves_every_position_behind_flatten_in_order() -> None:
         dense("last", "flat", 6, 1),
     ]
     graph = graph_of(nodes)
-    merged = merge(graph, find_sites(graph), [Removal("source", 2, 0)])
+    merged = merge(graph, find_groups(graph), [Removal("source", 2, 0)])
     assert merged.layers["last"].weights["kernel"].ravel().tolist() == [1 + 3, 2, 0, 4 + 6, 5, 0]
 
 
@@ -91,7 +91,7 @@ def test_constants_and_shapes_of_calls_are_cut() -> None:
         call("last", "Dense", ["kept"], (1, 2, 2), {}, {"kernel": (3, 2)}),
     ]
     graph = graph_of(nodes)
-    smaller = cut(graph, find_sites(graph), plan_for(graph, Removal("source", 1)))
+    smaller = cut(graph, find_groups(graph), plan_for(graph, Removal("source", 1)))
     assert smaller.node["scaled"].args[1].tolist() == [1.0, 3.0]
     assert smaller.node["row"].args[1] == (-1, 4)
     assert smaller.layers["back"].config["newshape"] == (-1, 2, 2)
@@ -100,14 +100,14 @@ def test_constants_and_shapes_of_calls_are_cut() -> None:
 
 
 def half_of_all(graph: Graph) -> Plan:
-    sites = find_sites(graph)
+    groups = find_groups(graph)
     generator = np.random.default_rng(1)
     removals = [
-        Removal(site.name, int(unit))
-        for site in sites.sites
-        for unit in generator.permutation(site.num_units)[: site.num_units // 2]
+        Removal(group.name, int(unit))
+        for group in groups.groups
+        for unit in generator.permutation(group.num_units)[: group.num_units // 2]
     ]
-    return Plan(tuple(removals), dict(sites.widths))
+    return Plan(tuple(removals), dict(groups.widths))
 
 
 UNPRUNABLE = ("shared", "recurrent", "constants_as_layers")
@@ -119,9 +119,9 @@ def test_cut_equals_mask(name: str, keras: str) -> None:
     model = networks.network(name, keras)
     inputs = networks.random_inputs(model)
     graph = read(model)
-    sites, plan = find_sites(graph), half_of_all(graph)
-    masked = networks.outputs_of(build(mask(graph, sites, plan)), inputs)
-    smaller = cut(graph, sites, plan)
+    groups, plan = find_groups(graph), half_of_all(graph)
+    masked = networks.outputs_of(build(mask(graph, groups, plan)), inputs)
+    smaller = cut(graph, groups, plan)
     built = build(smaller)
     for ours, theirs in zip(networks.outputs_of(built, inputs), masked, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
@@ -132,7 +132,7 @@ def test_cut_equals_mask(name: str, keras: str) -> None:
 @pytest.mark.parametrize("name", UNPRUNABLE)
 def test_what_cannot_be_cut_says_why(name: str) -> None:
     with pytest.raises(ValueError, match="no unit that can be removed"):
-        find_sites(read(networks.network(name)))
+        find_groups(read(networks.network(name)))
 
 
 @pytest.mark.parametrize("keras", backends.NAMES)
@@ -143,7 +143,7 @@ def test_a_cut_model_survives_its_file(name: str, keras: str, tmp_path: Path) ->
     model = networks.network(name, keras)
     inputs = networks.random_inputs(model)
     graph = read(model)
-    small: Any = build(cut(graph, find_sites(graph), half_of_all(graph)))
+    small: Any = build(cut(graph, find_groups(graph), half_of_all(graph)))
     path = tmp_path / ("small" if keras == "tf_keras" else "small.keras")
     small.save(path)
     again = load(path)

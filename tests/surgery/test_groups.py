@@ -9,7 +9,7 @@ from hand_made import call, dense, graph_of
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.graph.tracing import Labels, Tracing, relabel
 from keras_robust_prune.surgery.costs import num_macs, prunable_params, unit_cost
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.inspection import Inspection
 
 
@@ -35,20 +35,20 @@ def convolutional() -> Graph:
 
 
 def test_a_chain() -> None:
-    sites = find_sites(chain())
-    assert sites.widths == {"a": 5, "b": 3}
-    assert [(site.producers, site.consumers) for site in sites.sites] == [
+    groups = find_groups(chain())
+    assert groups.widths == {"a": 5, "b": 3}
+    assert [(group.producers, group.consumers) for group in groups.groups] == [
         (("a",), ("b",)),
         (("b",), ("c",)),
     ]
-    assert [(item.layer, item.num_units, item.code) for item in sites.kept] == [("c", 2, "output")]
+    assert [(item.layer, item.num_units, item.code) for item in groups.kept] == [("c", 2, "output")]
 
 
 def test_units_behind_flatten_have_an_entry_per_position() -> None:
-    (site,) = find_sites(convolutional()).sites
-    (reader,) = site.having("consumes")
+    (group,) = find_groups(convolutional()).groups
+    (reader,) = group.having("consumes")
     assert reader.positions.tolist() == [[k, k + 4, k + 8, k + 12] for k in range(4)]
-    assert [slot.weight for slot in site.having("carries")] == [
+    assert [slot.weight for slot in group.having("carries")] == [
         "gamma",
         "beta",
         "moving_mean",
@@ -57,32 +57,32 @@ def test_units_behind_flatten_have_an_entry_per_position() -> None:
 
 
 def test_where_tells_the_units_of_every_tensor() -> None:
-    where = find_sites(convolutional()).where
-    assert where[Ref("x")].site.tolist() == [-1, -1]
+    where = find_groups(convolutional()).where
+    assert where[Ref("x")].group.tolist() == [-1, -1]
     assert where[Ref("flat")].unit.tolist() == [0, 1, 2, 3] * 4
     assert where[Ref("pool")].axis == 2
-    assert where[Ref("last")].site.tolist() == [-1, -1, -1]
+    assert where[Ref("last")].group.tolist() == [-1, -1, -1]
 
 
 def test_costs_by_arithmetic() -> None:
     graph = convolutional()
-    (site,) = find_sites(graph).sites
+    (group,) = find_groups(graph).groups
     assert num_macs(graph) == 16 * (3 * 3 * 2 * 4) + 16 * 3
-    cost = unit_cost(graph, site)
+    cost = unit_cost(graph, group)
     assert cost.params == 3 * 3 * 2 + 1 + 4 + 4 * 3
     assert cost.macs == 16 * 3 * 3 * 2 + 4 * 3
-    assert prunable_params(graph, find_sites(graph)) == graph.num_params - 3  # the last bias
+    assert prunable_params(graph, find_groups(graph)) == graph.num_params - 3  # the last bias
 
 
 def test_prunable_parameters_count_once() -> None:
     graph = chain()
-    assert prunable_params(graph, find_sites(graph)) == (4 * 5 + 5) + (5 * 3 + 3) + 3 * 2
+    assert prunable_params(graph, find_groups(graph)) == (4 * 5 + 5) + (5 * 3 + 3) + 3 * 2
 
 
 def test_keep() -> None:
-    sites = find_sites(chain(), keep=["a"])
-    assert sites.widths == {"b": 3}
-    assert {item.layer: item.code for item in sites.kept} == {"a": "kept_by_user", "c": "output"}
+    groups = find_groups(chain(), keep=["a"])
+    assert groups.widths == {"b": 3}
+    assert {item.layer: item.code for item in groups.kept} == {"a": "kept_by_user", "c": "output"}
 
 
 def test_keep_of_a_layer_without_weights_keeps_what_passes_it() -> None:
@@ -94,33 +94,33 @@ def test_keep_of_a_layer_without_weights_keeps_what_passes_it() -> None:
         dense("c", "sum", 5, 3),
         dense("d", "c", 3, 2),
     ]
-    sites = find_sites(graph_of(nodes), keep=["sum"])
-    assert sites.widths == {"c": 3}
+    groups = find_groups(graph_of(nodes), keep=["sum"])
+    assert groups.widths == {"c": 3}
 
 
 def test_keep_names_what_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"'bb' \(did you mean 'b'\?\)"):
-        find_sites(chain(), keep=["bb"])
+        find_groups(chain(), keep=["bb"])
 
 
 def test_nothing_to_remove_is_an_error_that_lists_why() -> None:
     nodes = [call("x", "InputLayer", (), (4,)), dense("a", "x", 4, 5)]
     nodes += [call("odd", "Lambda", ["a"], (5,)), dense("b", "odd", 5, 2)]
     with pytest.raises(ValueError, match=r"(?s)a: its units reach 'odd'.*odd: it has no rule.*"):
-        find_sites(graph_of(nodes))
+        find_groups(graph_of(nodes))
 
 
 def test_one_unit_stays() -> None:
     nodes = [call("x", "InputLayer", (), (4,)), dense("a", "x", 4, 1), dense("b", "a", 1, 3)]
-    sites = find_sites(graph_of([*nodes, dense("c", "b", 3, 2)]))
-    assert sites.widths == {"b": 3}
-    assert sites.kept[0].code == "last_unit"
+    groups = find_groups(graph_of([*nodes, dense("c", "b", 3, 2)]))
+    assert groups.widths == {"b": 3}
+    assert groups.kept[0].code == "last_unit"
 
 
 def test_units_that_nobody_reads_stay() -> None:
     nodes = [call("x", "InputLayer", (), (4,)), dense("a", "x", 4, 3), dense("idle", "a", 3, 3)]
-    sites = find_sites(graph_of([*nodes, dense("b", "a", 3, 2)], outputs=["b"]))
-    assert {item.layer: item.code for item in sites.kept} == {"idle": "no_consumer", "b": "output"}
+    groups = find_groups(graph_of([*nodes, dense("b", "a", 3, 2)], outputs=["b"]))
+    assert {item.layer: item.code for item in groups.kept} == {"idle": "no_consumer", "b": "output"}
 
 
 def test_a_recurrent_layer_is_named_with_its_units() -> None:
@@ -130,7 +130,7 @@ def test_a_recurrent_layer_is_named_with_its_units() -> None:
         dense("a", "rnn", 5, 3),
         dense("b", "a", 3, 2),
     ]
-    kept = {item.layer: item for item in find_sites(graph_of(nodes)).kept}
+    kept = {item.layer: item for item in find_groups(graph_of(nodes)).kept}
     assert (kept["rnn"].num_units, kept["rnn"].code) == (5, "no_rule")
     assert "LSTM" in kept["rnn"].reason
 
@@ -154,10 +154,10 @@ def test_a_layer_that_is_barred_at_one_call_stays_whole_at_the_other() -> None:
     with pytest.raises(
         ValueError, match="shared: its units reach 'shared', which works along another"
     ):
-        find_sites(graph)
+        find_groups(graph)
 
 
-def test_two_sites_of_one_layer_have_names_of_their_own() -> None:
+def test_two_groups_of_one_layer_have_names_of_their_own() -> None:
     nodes = [
         call("x", "InputLayer", (), (4,)),
         dense("wide", "x", 4, 5),
@@ -167,13 +167,13 @@ def test_two_sites_of_one_layer_have_names_of_their_own() -> None:
         call("sum", "Add", [["wide", "both"]], (5,)),
         dense("last", "sum", 5, 2),
     ]
-    sites = find_sites(graph_of(nodes))
-    assert list(sites.widths) == ["wide[kernel:0-1]", "wide[kernel:2-4]"]
-    assert sites.by_name["wide[kernel:2-4]"].producers == ("wide", "b")
+    groups = find_groups(graph_of(nodes))
+    assert list(groups.widths) == ["wide[kernel:0-1]", "wide[kernel:2-4]"]
+    assert groups.by_name["wide[kernel:2-4]"].producers == ("wide", "b")
 
 
-def test_inspection_prints_sites_and_what_is_kept() -> None:
-    text = str(Inspection(chain(), find_sites(chain())))
+def test_inspection_prints_groups_and_what_is_kept() -> None:
+    text = str(Inspection(chain(), find_groups(chain())))
     assert "hand_made: 51 parameters, 41 MACs" in text
     assert [line.split()[:4] for line in text.splitlines() if line.startswith(("a ", "b "))] == [
         ["a", "a", "b", "5"],

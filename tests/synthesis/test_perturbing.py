@@ -10,7 +10,7 @@ from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.synthesis.perturbation import around, radius
 from keras_robust_prune.synthesis.priors import input_spaces
-from keras_robust_prune.synthesis.probe import Taps, logit_refs
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def linear():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.set_weights([np.array([[70.0, 0.0], [0.0, -30.0]]), np.zeros(2)])
     graph = split_activations(read(model))
-    return Taps(graph, logit_refs(graph)), input_spaces(graph, (0.0, 2.0))
+    return ActivationProbe(graph, logit_refs(graph)), input_spaces(graph, (0.0, 2.0))
 
 
 def test_the_radius_moves_a_margin_by_seven_logits(linear):

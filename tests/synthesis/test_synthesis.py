@@ -1,4 +1,4 @@
-"""Made inputs: within range, repeatable, of every shape, and nearer to stored statistics than noise."""
+"""Synthetic inputs: within range, repeatable, of every shape, and nearer to stored statistics than noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from networks import network
 from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.synthesis.priors import InputSpace, input_spaces, smooth_noise, start
-from keras_robust_prune.synthesis.probe import Taps
+from keras_robust_prune.synthesis.probe import ActivationProbe
 from keras_robust_prune.synthesis.synthesis import make_inputs
 
 
@@ -58,7 +58,7 @@ def test_matching_comes_nearer_to_the_stored_statistics_than_the_prior():
         deviation = np.sqrt(layer.weights["moving_variance"] + layer.config["epsilon"])
 
         def distance(arrays, node=node, mean=mean, deviation=deviation):
-            (seen,) = Taps(split, [node.inputs[0]]).run(list(arrays))
+            (seen,) = ActivationProbe(split, [node.inputs[0]]).run(list(arrays))
             seen = seen.reshape(-1, seen.shape[-1])
             shift = np.square((seen.mean(0) - mean) / deviation).mean()
             return shift + np.square(seen.std(0) / deviation - 1).mean()

@@ -9,7 +9,7 @@ from networks import network, outputs_of, random_inputs
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.cutting import mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.training.callbacks import RobustPruning
 from keras_robust_prune.training.wrappers import (
@@ -144,12 +144,12 @@ def test_normalised_units_are_masked_and_stripped_also_where_some_are_gone(name,
         masked = wrap(model)
         same(masked, model, inputs, 1e-6)
         graph = read(masked)
-        sites = find_sites(graph)
-        plan = Plan(tuple(Removal(site.name, 1) for site in sites.sites), dict(sites.widths))
-        write_weights(masked, mask(graph, sites, plan))
-        set_masks(masked, graph, sites, plan)
-        assert {(r.site, r.drop) for r in plan_of(masked, graph, sites).removals} == {
-            (r.site, r.drop) for r in plan.removals
+        groups = find_groups(graph)
+        plan = Plan(tuple(Removal(group.name, 1) for group in groups.groups), dict(groups.widths))
+        write_weights(masked, mask(graph, groups, plan))
+        set_masks(masked, graph, groups, plan)
+        assert {(r.group, r.drop) for r in plan_of(masked, graph, groups).removals} == {
+            (r.group, r.drop) for r in plan.removals
         }
         model = strip(masked)
         same(model, masked, inputs, 1e-5)

@@ -11,7 +11,7 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.verify.alignment import in_order, laid_over
 from keras_robust_prune.verify.bounds import interval_bounds
@@ -20,14 +20,14 @@ from keras_robust_prune.verify.crown import crown_bounds
 
 
 def pruned_pair(graph: Graph, fraction: float = 0.25) -> tuple[Graph, Graph]:
-    """Masked and cut, every site by the same fraction, units chosen at random; the rest retuned a little."""
-    sites, rng = find_sites(graph), np.random.default_rng(7)
+    """Masked and cut, every group by the same fraction, units chosen at random; the rest retuned a little."""
+    groups, rng = find_groups(graph), np.random.default_rng(7)
     removals = [
-        Removal(site.name, int(unit))
-        for site in sites.sites
-        for unit in rng.permutation(site.num_units)[: int(site.num_units * fraction)]
+        Removal(group.name, int(unit))
+        for group in groups.groups
+        for unit in rng.permutation(group.num_units)[: int(group.num_units * fraction)]
     ]
-    plan = Plan(tuple(removals), sites.widths)
+    plan = Plan(tuple(removals), groups.widths)
     changed = {}
     for name, layer in graph.layers.items():
         if "kernel" in layer.weights:
@@ -35,8 +35,8 @@ def pruned_pair(graph: Graph, fraction: float = 0.25) -> tuple[Graph, Graph]:
             changed[name, "kernel"] = kernel * rng.uniform(0.97, 1.03, kernel.shape).astype(
                 "float32"
             )
-    full = mask(graph.with_weights(changed), sites, plan)
-    return full, cut(full, sites, plan)
+    full = mask(graph.with_weights(changed), groups, plan)
+    return full, cut(full, groups, plan)
 
 
 @pytest.mark.parametrize(

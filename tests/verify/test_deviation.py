@@ -10,7 +10,7 @@ from networks_dense import mlp
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.program import Program
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.deviation import consuming_operations, output_deviation
 
@@ -46,12 +46,12 @@ def test_deviations_hold_on_every_kind_of_network(name: str, keras: str):
     bounds = interval_bounds(program, -1.0, 1.0)
     shapes = [program.operations[k].shape for k in program.inputs]
     inputs = [rng.choice([-1.0, -0.2, 0.5, 1.0], (40, *shape)) for shape in shapes]
-    for site in find_sites(graph).sites:
-        readers = consuming_operations(program, site)
-        drops = rng.permutation(site.num_units)[:3]
-        keeps = (drops + 1) % site.num_units
+    for group in find_groups(graph).groups:
+        readers = consuming_operations(program, group)
+        drops = rng.permutation(group.num_units)[:3]
+        keeps = (drops + 1) % group.num_units
         keeps[-1] = -1
-        found = output_deviation(program, site, drops, keeps, bounds)
+        found = output_deviation(program, group, drops, keeps, bounds)
         before = changed_logits(program, {}, 0, 0, inputs)
         for k, (drop, keep) in enumerate(zip(drops, keeps, strict=True)):
             after = changed_logits(program, readers, drop, keep, inputs)
@@ -65,8 +65,8 @@ def test_identical_units_do_not_deviate():
     graph = graph.with_weights({(names[0], "kernel"): kernel, (names[0], "bias"): bias})
     program = lower(graph)
     bounds = interval_bounds(program, 0.0, 1.0)
-    site = find_sites(graph).by_name[names[0]]
-    found = output_deviation(program, site, [2, 2], [4, 1], bounds)
+    group = find_groups(graph).by_name[names[0]]
+    found = output_deviation(program, group, [2, 2], [4, 1], bounds)
     assert found.magnitude[0].max() < 1e-12
     assert found.magnitude[1].max() > 1e-3
 
@@ -79,8 +79,8 @@ def test_the_relational_form_knows_that_both_units_see_the_same_input():
     graph = graph.with_weights({(names[0], "kernel"): kernel, (names[0], "bias"): bias})
     program = lower(graph)
     bounds = interval_bounds(program, 0.0, 1.0)
-    site = find_sites(graph).by_name[names[0]]
-    found = output_deviation(program, site, [0], [1], bounds)
+    group = find_groups(graph).by_name[names[0]]
+    found = output_deviation(program, group, [0], [1], bounds)
     outgoing = np.abs(graph.layers[names[1]].weights["kernel"][0])
     assert (found.width[0] <= outgoing * (0.2 + 0.1) + 1e-6).all()
     assert (bounds.values[2].width[0, :2] > 0.3).all()
@@ -90,22 +90,22 @@ def test_parts_are_put_together(monkeypatch: pytest.MonkeyPatch):
     graph, names = mlp([5, 8, 4, 3])
     program = lower(graph)
     bounds = interval_bounds(program, 0.0, 1.0)
-    site = find_sites(graph).by_name[names[0]]
+    group = find_groups(graph).by_name[names[0]]
     drops, keeps = [0, 1, 2, 3, 4], [1, 2, 3, -1, 0]
-    whole = output_deviation(program, site, drops, keeps, bounds)
+    whole = output_deviation(program, group, drops, keeps, bounds)
     monkeypatch.setattr("keras_robust_prune.verify.deviation.BUDGET", 1)
-    parts = output_deviation(program, site, drops, keeps, bounds)
+    parts = output_deviation(program, group, drops, keeps, bounds)
     np.testing.assert_allclose(whole.lower, parts.lower, atol=1e-12)
     np.testing.assert_allclose(whole.upper, parts.upper, atol=1e-12)
-    assert output_deviation(program, site, [], [], bounds).shape == (0, 3)
+    assert output_deviation(program, group, [], [], bounds).shape == (0, 3)
 
 
 def test_what_does_not_fit_is_refused():
     graph, names = mlp([5, 8, 3])
     program = lower(graph)
-    site = find_sites(graph).by_name[names[0]]
+    group = find_groups(graph).by_name[names[0]]
     with pytest.raises(ValueError, match="one entry per candidate"):
-        output_deviation(program, site, [0, 1], [2], interval_bounds(program, 0.0, 1.0))
+        output_deviation(program, group, [0, 1], [2], interval_bounds(program, 0.0, 1.0))
     boxes = interval_bounds(program, np.zeros((2, 5)), np.ones((2, 5)))
     with pytest.raises(ValueError, match="one box"):
-        output_deviation(program, site, [0], [2], boxes)
+        output_deviation(program, group, [0], [2], boxes)

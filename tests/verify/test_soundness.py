@@ -14,7 +14,7 @@ from regions import Weights, extremes
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.program import Program
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.certificate import certify
 from keras_robust_prune.verify.crown import crown_bounds
@@ -87,14 +87,14 @@ def test_deviations_hold_every_region(seed: int, radius: float, layer: int):
     graph, names = mlp([2, 4, 3, 2], seed=seed)
     low, high = box(seed, radius)
     weights = weights_of(graph)
-    site = find_sites(graph).by_name[names[layer]]
+    group = find_groups(graph).by_name[names[layer]]
     rng = np.random.default_rng(seed)
-    drops = rng.permutation(site.num_units)[:3]
-    keeps = np.array([(drops[0] + 1) % site.num_units, (drops[1] + 2) % site.num_units, -1])
+    drops = rng.permutation(group.num_units)[:3]
+    keeps = np.array([(drops[0] + 1) % group.num_units, (drops[1] + 2) % group.num_units, -1])
     for dtype in (np.float64, np.float32):
         program = lower(graph, dtype)
         bounds = interval_bounds(program, low, high)
-        found = output_deviation(program, site, drops, keeps, bounds)
+        found = output_deviation(program, group, drops, keeps, bounds)
         for k, (drop, keep) in enumerate(zip(drops, keeps, strict=True)):
             changed = merged(weights, layer, drop, keep)
             least, most = extremes(difference(weights, changed), low, high)

@@ -2,7 +2,7 @@
 
 Both take pairs of units in ascending saliency, push what merging them can do to the outputs through
 the network as intervals, and score it by an energy. A candidate is scored together with those
-accepted before it at the same site and step: of their summed deviation, divided by their number so
+accepted before it at the same group and step: of their summed deviation, divided by their number so
 that sets of any size compare.
 """
 
@@ -38,7 +38,7 @@ from keras_robust_prune.methods.reference.saliency import (
 )
 from keras_robust_prune.methods.schedules import falling_temperature
 from keras_robust_prune.primitives.intervals import Interval
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.verify.bounds import Bounds, interval_bounds
 from keras_robust_prune.verify.deviation import output_deviation
@@ -106,7 +106,7 @@ class Greedy:
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """Pairs of one site and what merging each can do to the outputs.
+    """Pairs of one group and what merging each can do to the outputs.
 
     Attributes:
         pairs: in ascending saliency.
@@ -157,18 +157,27 @@ class _Guided:
         self._deviation: Interval | None = None
 
     def choose(
-        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+        self,
+        graph: Graph,
+        group: ChannelGroup,
+        plan: Plan,
+        count: int,
+        generator: np.random.Generator,
     ) -> tuple[Removal, ...]:
         bounds = self._bounds_of(graph)
-        pairs = self._pairs_of(graph, site, plan.kept(site.name))
+        pairs = self._pairs_of(graph, group, plan.kept(group.name))
         pool = tuple(islice(pairs, max(CANDIDATES_PER_MERGE * count, LEAST_CANDIDATES)))
         deviation = output_deviation(
-            bounds.program, site, [pair.drop for pair in pool], [pair.keep for pair in pool], bounds
+            bounds.program,
+            group,
+            [pair.drop for pair in pool],
+            [pair.keep for pair in pool],
+            bounds,
         )
         candidates = Candidates.of(pool, deviation, self._energy)
         chosen = self.select(candidates, min(count, len(pool)), generator)
         self._note(candidates, chosen)
-        return tuple(Removal(site.name, pool[k].drop, pool[k].into) for k in chosen)
+        return tuple(Removal(group.name, pool[k].drop, pool[k].into) for k in chosen)
 
     def select(
         self, candidates: Candidates, count: int, generator: np.random.Generator
@@ -192,18 +201,18 @@ class _Guided:
         self._deviation = total if self._deviation is None else self._deviation + total
         self._energies.append(candidates.score(chosen[-1], chosen[:-1]))
 
-    def _pairs_of(self, graph: Graph, site: Site, alive: np.ndarray) -> Iterator[Pair]:
-        if not site.merges:
-            return lone_units(graph, site, alive)
-        return disjoint_pairs(self._distances_of(graph, site), outgoing_norms(graph, site), alive)
+    def _pairs_of(self, graph: Graph, group: ChannelGroup, alive: np.ndarray) -> Iterator[Pair]:
+        if not group.merges:
+            return lone_units(graph, group, alive)
+        return disjoint_pairs(self._distances_of(graph, group), outgoing_norms(graph, group), alive)
 
-    def _distances_of(self, graph: Graph, site: Site) -> np.ndarray:
-        """Merging leaves incoming weights alone: they change only when the site before is merged."""
-        arrays = incoming_arrays(graph, site)
-        known = self._distances.get(site.name)
+    def _distances_of(self, graph: Graph, group: ChannelGroup) -> np.ndarray:
+        """Merging leaves incoming weights alone: they change only when the group before is merged."""
+        arrays = incoming_arrays(graph, group)
+        known = self._distances.get(group.name)
         if known is None or any(a is not b for a, b in zip(known[0], arrays, strict=True)):
-            known = arrays, pair_distances(graph, site, self._bias)
-            self._distances[site.name] = known
+            known = arrays, pair_distances(graph, group, self._bias)
+            self._distances[group.name] = known
         return known[1]
 
     def _bounds_of(self, graph: Graph) -> Bounds:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, activation_argument
-from keras_robust_prune.surgery.groups import Site, Slot
+from keras_robust_prune.surgery.groups import ChannelGroup, Slot
 
 # Up to this many numbers the Gram matrix is summed in float64: it cancels where units are alike.
 NUMBERS_IN_DOUBLE = 1 << 22
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
     """A candidate: unit `drop` may go and leave its outgoing weights to unit `keep`.
 
     Attributes:
-        drop: the unit that would go, counted in its Site.
+        drop: the unit that would go, counted in its group.
         keep: the unit that would stay; -1 where units are normalised together and none can take over.
         saliency: what that costs by weights alone, >= 0; lower is better.
     """
@@ -61,8 +61,8 @@ def unit_rows(graph: Graph, slot: Slot) -> np.ndarray:
     return rows[slot.positions.ravel()].reshape(num_units, -1)
 
 
-def incoming(graph: Graph, site: Site) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights and biases by which a Site's units are computed.
+def incoming(graph: Graph, group: ChannelGroup) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases by which a group's units are computed.
 
     Where a producer without activation is followed by BatchNormalization and nothing else, both are
     those of the two layers taken together. Other weights that the units pass on their way
@@ -70,7 +70,7 @@ def incoming(graph: Graph, site: Site) -> tuple[list[np.ndarray], list[np.ndarra
 
     Args:
         graph: the network.
-        site: the units.
+        group: the units.
 
     Returns:
         Weights, each `(num_units, fan_in)`, and biases, each `(num_units, entries)`.
@@ -78,9 +78,9 @@ def incoming(graph: Graph, site: Site) -> tuple[list[np.ndarray], list[np.ndarra
     weights: list[np.ndarray] = []
     biases: list[np.ndarray] = []
     folded: set[str] = set()
-    for producer in site.producers:
+    for producer in group.producers:
         normalization = _normalization_after(graph, graph.layers[producer])
-        slots = [slot for slot in _with_weights(graph, site, "produces") if slot.layer == producer]
+        slots = [slot for slot in _with_weights(graph, group, "produces") if slot.layer == producer]
         kernels = [slot for slot in slots if slot.weight != "bias"]
         bias = next((unit_rows(graph, slot) for slot in slots if slot.weight == "bias"), None)
         width = len(kernels) and _width(graph, kernels[0])
@@ -93,28 +93,28 @@ def incoming(graph: Graph, site: Site) -> tuple[list[np.ndarray], list[np.ndarra
         positions = kernels[0].positions
         for slot in kernels:
             rows = unit_rows(graph, slot).reshape(*positions.shape, -1)
-            weights.append((rows * scale[positions][..., None]).reshape(site.num_units, -1))
+            weights.append((rows * scale[positions][..., None]).reshape(group.num_units, -1))
         biases.append((0.0 if bias is None else bias * scale[positions]) + shift[positions])
-    return weights + _passed(graph, site, folded), biases
+    return weights + _passed(graph, group, folded), biases
 
 
-def incoming_arrays(graph: Graph, site: Site) -> tuple[np.ndarray, ...]:
+def incoming_arrays(graph: Graph, group: ChannelGroup) -> tuple[np.ndarray, ...]:
     """The arrays that `incoming` reads: while they are the same objects, so is what it returns."""
-    slots = [*_with_weights(graph, site, "produces"), *_with_weights(graph, site, "carries")]
+    slots = [*_with_weights(graph, group, "produces"), *_with_weights(graph, group, "carries")]
     return tuple(graph.layers[slot.layer].weights[slot.weight] for slot in slots)
 
 
-def outgoing(graph: Graph, site: Site) -> list[np.ndarray]:
-    """The consumers' weights that read a Site's units, each `(num_units, fan_out)`."""
-    return [unit_rows(graph, slot) for slot in _with_weights(graph, site, "consumes")]
+def outgoing(graph: Graph, group: ChannelGroup) -> list[np.ndarray]:
+    """The consumers' weights that read a group's units, each `(num_units, fan_out)`."""
+    return [unit_rows(graph, slot) for slot in _with_weights(graph, group, "consumes")]
 
 
-def pair_distances(graph: Graph, site: Site, bias: str = "weight") -> np.ndarray:
-    """How differently each two units of a Site are computed.
+def pair_distances(graph: Graph, group: ChannelGroup, bias: str = "weight") -> np.ndarray:
+    """How differently each two units of a group are computed.
 
     Args:
         graph: the network.
-        site: the units.
+        group: the units.
         bias: `"weight"` takes a bias as the weight of a constant input 1, so that the distance is
             Euclidean; `"relative"` adds `|b_i - b_j| / (|b_i| + |b_j|)`, 0 where both are 0.
 
@@ -133,10 +133,10 @@ def pair_distances(graph: Graph, site: Site, bias: str = "weight") -> np.ndarray
     """
     if bias not in BIASES:
         raise ValueError(f"bias is {bias!r}, but it is one of {', '.join(map(repr, BIASES))}.")
-    weights, biases = incoming(graph, site)
+    weights, biases = incoming(graph, group)
     if bias == "weight":
-        return _euclidean(weights + biases, site.num_units)
-    distances = _euclidean(weights, site.num_units)
+        return _euclidean(weights + biases, group.num_units)
+    distances = _euclidean(weights, group.num_units)
     apart: np.ndarray | float = 0.0
     size: np.ndarray | float = 0.0
     for column in (column for part in biases for column in part.T.astype(distances.dtype)):
@@ -145,17 +145,17 @@ def pair_distances(graph: Graph, site: Site, bias: str = "weight") -> np.ndarray
     return distances + np.divide(apart, size, out=np.zeros_like(distances), where=size > 0)
 
 
-def outgoing_norms(graph: Graph, site: Site) -> np.ndarray:
+def outgoing_norms(graph: Graph, group: ChannelGroup) -> np.ndarray:
     """Euclidean norm of each unit's outgoing weights over all consumers, `(num_units,)`."""
-    return _row_norms(outgoing(graph, site), site.num_units)
+    return _row_norms(outgoing(graph, group), group.num_units)
 
 
-def pair_saliency(graph: Graph, site: Site, bias: str = "weight") -> np.ndarray:
+def pair_saliency(graph: Graph, group: ChannelGroup, bias: str = "weight") -> np.ndarray:
     """What dropping unit j in favour of unit i costs by weights alone, for all pairs.
 
     Args:
         graph: the network.
-        site: the units.
+        group: the units.
         bias: how biases count, as in `pair_distances`.
 
     Returns:
@@ -165,27 +165,27 @@ def pair_saliency(graph: Graph, site: Site, bias: str = "weight") -> np.ndarray:
         Srinivas & Babu, "Data-free Parameter Pruning for Deep Neural Networks", 2015, who square
         it; the order is the same.
     """
-    return pair_distances(graph, site, bias) * outgoing_norms(graph, site)[None, :]
+    return pair_distances(graph, group, bias) * outgoing_norms(graph, group)[None, :]
 
 
-def norm_saliency(graph: Graph, site: Site) -> np.ndarray:
+def norm_saliency(graph: Graph, group: ChannelGroup) -> np.ndarray:
     """Norm of each unit's incoming weights times norm of its outgoing ones, `(num_units,)`.
 
     Lower is better to remove.
     """
-    weights, _ = incoming(graph, site)
-    return _row_norms(weights, site.num_units) * outgoing_norms(graph, site)
+    weights, _ = incoming(graph, group)
+    return _row_norms(weights, group.num_units) * outgoing_norms(graph, group)
 
 
-def lone_units(graph: Graph, site: Site, alive: np.ndarray) -> Iterator[Pair]:
+def lone_units(graph: Graph, group: ChannelGroup, alive: np.ndarray) -> Iterator[Pair]:
     """Units that go without another to take over, in ascending `norm_saliency`.
 
     Args:
         graph: the network.
-        site: where the units are.
+        group: where the units are.
         alive: the units that take part, ascending.
     """
-    saliency = norm_saliency(graph, site)[alive]
+    saliency = norm_saliency(graph, group)[alive]
     for index in np.argsort(saliency, kind="stable"):
         yield Pair(int(alive[index]), -1, float(saliency[index]))
 
@@ -235,15 +235,15 @@ def disjoint_pairs(distances: np.ndarray, norms: np.ndarray, alive: np.ndarray) 
         yield Pair(int(order[drop]), int(order[keep]), cost)
 
 
-def _with_weights(graph: Graph, site: Site, role: str) -> list[Slot]:
+def _with_weights(graph: Graph, group: ChannelGroup, role: str) -> list[Slot]:
     """Slots of a role that index weights and not a shape in a configuration."""
-    return [slot for slot in site.having(role) if slot.weight in graph.layers[slot.layer].weights]
+    return [slot for slot in group.having(role) if slot.weight in graph.layers[slot.layer].weights]
 
 
-def _passed(graph: Graph, site: Site, folded: set[str]) -> list[np.ndarray]:
+def _passed(graph: Graph, group: ChannelGroup, folded: set[str]) -> list[np.ndarray]:
     """What the units pass between producer and consumer, normalisations as scale and shift."""
     found = []
-    for slot in _with_weights(graph, site, "carries"):
+    for slot in _with_weights(graph, group, "carries"):
         layer = graph.layers[slot.layer]
         if slot.layer in folded:
             continue

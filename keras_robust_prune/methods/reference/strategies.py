@@ -1,7 +1,7 @@
 """Pruning methods by name: the paper's, and what it is compared with.
 
-All of them go the same way: per step, per site from the first to the last, choose units until the
-step's count is reached, then edit the network before the next site is looked at. They differ in how
+All of them go the same way: per step, per group from the first to the last, choose units until the
+step's count is reached, then edit the network before the next group is looked at. They differ in how
 they choose.
 
 | name | chooses | edits |
@@ -33,7 +33,7 @@ from keras_robust_prune.methods.reference.saliency import (
     outgoing_norms,
     pair_distances,
 )
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
@@ -107,37 +107,52 @@ class _RankedOnce(_Unmeasured):
         self._pairs: dict[str, list[Pair]] = {}
 
     def choose(
-        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+        self,
+        graph: Graph,
+        group: ChannelGroup,
+        plan: Plan,
+        count: int,
+        generator: np.random.Generator,
     ) -> tuple[Removal, ...]:
-        if site.name not in self._pairs:
-            units = np.arange(site.num_units)
-            self._pairs[site.name] = list(self._ranked(site, units))
-        gone = plan.dropped[site.name]
-        left = [pair for pair in self._pairs[site.name] if not gone[pair.drop]]
+        if group.name not in self._pairs:
+            units = np.arange(group.num_units)
+            self._pairs[group.name] = list(self._ranked(group, units))
+        gone = plan.dropped[group.name]
+        left = [pair for pair in self._pairs[group.name] if not gone[pair.drop]]
         if len(left) < count:
             missing = count - len(left)
-            raise ValueError(_TOO_MANY.format(f"{missing} more units of '{site.name}'"))
-        return tuple(Removal(site.name, pair.drop, pair.into) for pair in left[:count])
+            raise ValueError(_TOO_MANY.format(f"{missing} more units of '{group.name}'"))
+        return tuple(Removal(group.name, pair.drop, pair.into) for pair in left[:count])
 
-    def _ranked(self, site: Site, units: np.ndarray) -> Iterator[Pair]:
-        if not site.merges:
-            return lone_units(self._graph, site, units)
-        distances = pair_distances(self._graph, site)
-        return disjoint_pairs(distances, outgoing_norms(self._graph, site), units)
+    def _ranked(self, group: ChannelGroup, units: np.ndarray) -> Iterator[Pair]:
+        if not group.merges:
+            return lone_units(self._graph, group, units)
+        distances = pair_distances(self._graph, group)
+        return disjoint_pairs(distances, outgoing_norms(self._graph, group), units)
 
 
 class _LeastNorm(_Unmeasured):
     def choose(
-        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+        self,
+        graph: Graph,
+        group: ChannelGroup,
+        plan: Plan,
+        count: int,
+        generator: np.random.Generator,
     ) -> tuple[Removal, ...]:
-        alive = plan.kept(site.name)
-        order = np.argsort(norm_saliency(graph, site)[alive], kind="stable")
-        return tuple(Removal(site.name, int(unit)) for unit in alive[order[:count]])
+        alive = plan.kept(group.name)
+        order = np.argsort(norm_saliency(graph, group)[alive], kind="stable")
+        return tuple(Removal(group.name, int(unit)) for unit in alive[order[:count]])
 
 
 class _Any(_Unmeasured):
     def choose(
-        self, graph: Graph, site: Site, plan: Plan, count: int, generator: np.random.Generator
+        self,
+        graph: Graph,
+        group: ChannelGroup,
+        plan: Plan,
+        count: int,
+        generator: np.random.Generator,
     ) -> tuple[Removal, ...]:
-        units = generator.choice(plan.kept(site.name), count, replace=False)
-        return tuple(Removal(site.name, int(unit)) for unit in units)
+        units = generator.choice(plan.kept(group.name), count, replace=False)
+        return tuple(Removal(group.name, int(unit)) for unit in units)

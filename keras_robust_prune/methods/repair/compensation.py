@@ -10,7 +10,7 @@ elimination, in which each removal updates inverse and weights by a Schur comple
 float64.
 
 How strong the ridge is decides much: a layer behind Flatten may have more rows than there are
-inputs, and a fit without a ridge learns them by heart. So the strength is the one whose fit to each
+inputs, and a fit without a ridge overfits. So the strength is the one whose fit to each
 half of the inputs does best on the other half.
 
 Reference:

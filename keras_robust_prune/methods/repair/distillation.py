@@ -1,7 +1,7 @@
-"""The pruned network imitates the dense one on made inputs, and around them.
+"""The pruned network imitates the dense one on synthetic inputs, and around them.
 
 No label and no loss of the user's is involved: the targets are the dense network's logits, the
-inputs are the made ones (or real unlabelled ones), half of every batch moved at random, half
+inputs are the synthetic ones (or real unlabelled ones), half of every batch moved at random, half
 adversarially against the pruned network, within a radius that is measured on the network itself.
 Inputs that are held back decide whether the result is kept.
 """
@@ -22,7 +22,7 @@ from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.synthesis.perturbation import radius
 from keras_robust_prune.synthesis.priors import InputSpace
-from keras_robust_prune.synthesis.probe import Taps, logit_refs, scores
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
 
 _BATCH = 64
 _WORK = 4e12  # multiplications that training may take
@@ -123,8 +123,8 @@ class _Course:
         tf = backends.tensorflow()
         self.pruned = pruned
         teacher, student = split_activations(dense), split_activations(pruned)
-        self.teacher = Taps(teacher, logit_refs(teacher))
-        self.student = Taps(student, logit_refs(student))
+        self.teacher = ActivationProbe(teacher, logit_refs(teacher))
+        self.student = ActivationProbe(student, logit_refs(student))
         for layer in self.student.model.layers:
             layer.trainable = True
         self.weights = [_value(v) for v in self.student.model.trainable_weights]
@@ -264,7 +264,7 @@ class _Course:
 def mixed(
     x: np.ndarray, rows: np.ndarray, space: InputSpace, rng: np.random.Generator
 ) -> np.ndarray:
-    """A batch of mixtures of two inputs: a few hundred would be learnt by heart, mixtures are many more.
+    """A batch of mixtures of two inputs: a few hundred would be overfitted, mixtures are many more.
 
     Args:
         x: the inputs, `(count, *shape)`.

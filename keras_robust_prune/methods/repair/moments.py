@@ -16,7 +16,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.methods.repair.readers import branch_of, matrix, rows_of
 from keras_robust_prune.synthesis.gaussian import Gaussian, tile
-from keras_robust_prune.synthesis.probe import Taps
+from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ROWS = 10_000  # positions that are measured, over one half of the inputs
 
@@ -100,9 +100,12 @@ class _Tapped:
         self.count, total = len(calls), len(calls) + len(others)
         here, there = [*sources, *others], [*targets, *others]
         if dense is pruned:
-            self.taps, self.where = [Taps(dense, [*here, *there])], [(0, 0), (0, total)]
+            self.taps, self.where = [ActivationProbe(dense, [*here, *there])], [(0, 0), (0, total)]
         else:
-            self.taps, self.where = [Taps(pruned, here), Taps(dense, there)], [(0, 0), (1, 0)]
+            self.taps, self.where = (
+                [ActivationProbe(pruned, here), ActivationProbe(dense, there)],
+                [(0, 0), (1, 0)],
+            )
         self.total = total
 
     def batches(self, inputs: Sequence[np.ndarray]) -> Iterator[tuple[list[Any], list[Any]]]:

@@ -16,7 +16,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.graph.tracing import CONSUMES
-from keras_robust_prune.surgery.groups import Site
+from keras_robust_prune.surgery.groups import ChannelGroup
 
 
 def kernel_name(layer: Layer) -> str | None:
@@ -30,9 +30,9 @@ def kernel_name(layer: Layer) -> str | None:
     return None
 
 
-def readers(graph: Graph, sites: Sequence[Site]) -> tuple[str, ...]:
-    """Layers that read units of the given Sites and can be re-solved, in the order of the graph."""
-    consuming = {name for site in sites for name in site.consumers}
+def readers(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
+    """Layers that read units of the given groups and can be re-solved, in the order of the graph."""
+    consuming = {name for group in groups for name in group.consumers}
     found = []
     for node in graph.nodes:
         layer = graph.layer_of(node)
@@ -41,14 +41,14 @@ def readers(graph: Graph, sites: Sequence[Site]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def unit_rows(site: Site, layer: Layer) -> np.ndarray:
+def unit_rows(group: ChannelGroup, layer: Layer) -> np.ndarray:
     """Rows of a reader's weight matrix that belong to each unit, `(num_units, rows_per_unit)`.
 
     Example:
         A unit before a 3x3 convolution owns 9 rows, one per tap.
     """
     name = kernel_name(layer)
-    (slot,) = [s for s in site.having(CONSUMES) if (s.layer, s.weight) == (layer.name, name)]
+    (slot,) = [s for s in group.having(CONSUMES) if (s.layer, s.weight) == (layer.name, name)]
     shape = layer.weights[slot.weight].shape
     taps = int(np.prod(shape[: slot.axis], dtype=int))
     rows = np.arange(taps)[None, :, None] * shape[slot.axis] + slot.positions[:, None, :]

@@ -16,7 +16,7 @@ from keras_robust_prune.methods.reference.saliency import (
     pair_distances,
     pair_saliency,
 )
-from keras_robust_prune.surgery.groups import Site, find_sites
+from keras_robust_prune.surgery.groups import ChannelGroup, find_groups
 
 
 def chain(*layers: Layer, shapes: list[tuple[int, ...]]) -> Graph:
@@ -37,14 +37,14 @@ def dense(name: str, rng: np.random.Generator, fan_in: int, units: int, activati
     return Layer(name, "Dense", config, weights)
 
 
-def two_layers(units: int = 6, seed: int = 0) -> tuple[Graph, Site]:
+def two_layers(units: int = 6, seed: int = 0) -> tuple[Graph, ChannelGroup]:
     rng = np.random.default_rng(seed)
     first, last = dense("first", rng, 4, units, "relu"), dense("last", rng, units, 3, "softmax")
     graph = chain(first, last, shapes=[(4,), (units,), (3,)])
-    return graph, find_sites(graph).by_name["first"]
+    return graph, find_groups(graph).by_name["first"]
 
 
-def convolutional(seed: int = 1) -> tuple[Graph, Site]:
+def convolutional(seed: int = 1) -> tuple[Graph, ChannelGroup]:
     """A convolution, BatchNormalization, ReLU, Flatten, a dense layer: 2x2 places, 5 filters."""
     rng = np.random.default_rng(seed)
     config = {"name": "conv", "filters": 5, "kernel_size": (2, 2), "strides": (1, 1)}
@@ -72,14 +72,14 @@ def convolutional(seed: int = 1) -> tuple[Graph, Site]:
     last = dense("last", rng, 20, 3, "softmax")
     shapes = [(3, 3, 3), (2, 2, 5), (2, 2, 5), (2, 2, 5), (20,), (3,)]
     graph = chain(conv, normalization, relu, flatten, last, shapes=shapes)
-    return graph, find_sites(graph).by_name["conv"]
+    return graph, find_groups(graph).by_name["conv"]
 
 
 def test_pair_saliency_is_the_formula():
-    graph, site = two_layers()
+    graph, group = two_layers()
     x, b = graph.layers["first"].weights["kernel"], graph.layers["first"].weights["bias"]
     v = graph.layers["last"].weights["kernel"]
-    found = pair_saliency(graph, site, bias="relative")
+    found = pair_saliency(graph, group, bias="relative")
     for i in range(6):
         for j in range(6):
             apart = np.linalg.norm(x[:, i].astype(float) - x[:, j])
@@ -89,9 +89,9 @@ def test_pair_saliency_is_the_formula():
 
 
 def test_a_bias_is_the_weight_of_a_constant_input():
-    graph, site = two_layers()
+    graph, group = two_layers()
     x, b = graph.layers["first"].weights["kernel"], graph.layers["first"].weights["bias"]
-    found = pair_distances(graph, site)
+    found = pair_distances(graph, group)
     expected = np.linalg.norm(np.append(x[:, 1], b[1]) - np.append(x[:, 4], b[4]))
     assert found[1, 4] == pytest.approx(expected, rel=1e-6)
     np.testing.assert_array_equal(found, found.T)
@@ -104,11 +104,11 @@ def test_another_way_with_biases_is_refused():
 
 
 def test_bias_term_is_the_published_one_for_biases_of_one_sign_and_at_most_1():
-    graph, site = two_layers()
+    graph, group = two_layers()
     bias = np.array([3.0, 1.0, 0.0, 0.0, 2.0, -2.0], "float32")
     graph = graph.with_weights({("first", "bias"): bias})
     unbiased = graph.with_weights({("first", "bias"): np.zeros(6, "float32")})
-    term = pair_distances(graph, site, "relative") - pair_distances(unbiased, site)
+    term = pair_distances(graph, group, "relative") - pair_distances(unbiased, group)
     assert term[0, 1] == pytest.approx(abs(3 - 1) / abs(3 + 1))
     assert term[2, 3] == 0.0
     assert term[0, 2] == pytest.approx(1.0)
@@ -116,8 +116,8 @@ def test_bias_term_is_the_published_one_for_biases_of_one_sign_and_at_most_1():
 
 
 def test_batch_normalization_is_folded_into_filters_that_it_follows():
-    graph, site = convolutional()
-    (weights,), (biases,) = incoming(graph, site)
+    graph, group = convolutional()
+    (weights,), (biases,) = incoming(graph, group)
     conv, bn = graph.layers["conv"].weights, graph.layers["bn"].weights
     for k in range(5):
         scale = bn["gamma"][k] / np.sqrt(bn["moving_variance"][k] + 0.001)
@@ -128,29 +128,29 @@ def test_batch_normalization_is_folded_into_filters_that_it_follows():
 
 
 def test_flattened_filters_own_several_rows():
-    graph, site = convolutional()
-    (rows,) = outgoing(graph, site)
+    graph, group = convolutional()
+    (rows,) = outgoing(graph, group)
     assert rows.shape == (5, 4 * 3)
     kernel = graph.layers["last"].weights["kernel"]
     expected = np.linalg.norm(kernel.reshape(4, 5, 3), axis=(0, 2))
-    np.testing.assert_allclose(outgoing_norms(graph, site), expected, rtol=1e-6)
+    np.testing.assert_allclose(outgoing_norms(graph, group), expected, rtol=1e-6)
 
 
 def test_norm_saliency_is_the_product_of_norms():
-    graph, site = two_layers()
+    graph, group = two_layers()
     x, v = graph.layers["first"].weights["kernel"], graph.layers["last"].weights["kernel"]
     expected = np.linalg.norm(x, axis=0) * np.linalg.norm(v, axis=1)
-    np.testing.assert_allclose(norm_saliency(graph, site), expected, rtol=1e-6)
+    np.testing.assert_allclose(norm_saliency(graph, group), expected, rtol=1e-6)
 
 
 def test_identical_twins_come_first():
-    graph, site = two_layers()
+    graph, group = two_layers()
     kernel = graph.layers["first"].weights["kernel"].copy()
     bias = graph.layers["first"].weights["bias"].copy()
     kernel[:, 5], bias[5] = kernel[:, 2], bias[2]
     graph = graph.with_weights({("first", "kernel"): kernel, ("first", "bias"): bias})
-    norms = outgoing_norms(graph, site)
-    first = next(disjoint_pairs(pair_distances(graph, site), norms, np.arange(6)))
+    norms = outgoing_norms(graph, group)
+    first = next(disjoint_pairs(pair_distances(graph, group), norms, np.arange(6)))
     assert {first.drop, first.keep} == {2, 5}
     assert first.saliency == 0.0
 

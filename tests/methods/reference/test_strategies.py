@@ -17,7 +17,7 @@ from keras_robust_prune.methods.reference.guided import Greedy, Paper
 from keras_robust_prune.methods.reference.saliency import norm_saliency
 from keras_robust_prune.methods.reference.strategies import METHODS, Baseline, Norm, Random
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.updating import updated_bounds
 
@@ -31,7 +31,7 @@ def network(activation: str = "relu") -> Graph:
 
 def problem(target: float = 0.5, **given: object) -> Problem:
     graph = given.pop("graph", None) or network()
-    return Problem(graph, find_sites(graph), target, **{"step": 1 / 8, **given})  # type: ignore[arg-type]
+    return Problem(graph, find_groups(graph), target, **{"step": 1 / 8, **given})  # type: ignore[arg-type]
 
 
 def run(method: Method, task: Problem) -> list[PruningState]:
@@ -42,7 +42,7 @@ def run(method: Method, task: Problem) -> list[PruningState]:
 def test_every_step_removes_its_share(method: Method):
     states = run(method, problem(0.5))
     assert [state.step for state in states] == [1, 2, 3, 4]
-    gone = [Counter(removal.site for removal in state.plan.removals) for state in states]
+    gone = [Counter(removal.group for removal in state.plan.removals) for state in states]
     assert [count["dense_0"] for count in gone] == [2, 4, 6, 8]
     assert [count["dense_1"] for count in gone] == [2, 3, 5, 6]
 
@@ -89,8 +89,8 @@ def test_plans_grow_and_masked_networks_equal_cut_ones(method: Method):
         assert state.plan.removals[: len(before)] == before
         before = state.plan.removals
         inputs = np.random.default_rng(0).uniform(size=(20, 6))
-        (whole,) = lower(mask(state.graph, task.sites, state.plan))(inputs)
-        (small,) = lower(cut(state.graph, task.sites, state.plan))(inputs)
+        (whole,) = lower(mask(state.graph, task.groups, state.plan))(inputs)
+        (small,) = lower(cut(state.graph, task.groups, state.plan))(inputs)
         np.testing.assert_allclose(small, whole, atol=1e-9)
 
 
@@ -131,8 +131,8 @@ def test_identical_twins_are_merged_first_and_nothing_changes(method: Method):
     for twin, other in ((3, 9), (1, 14)):
         kernel[:, twin], bias[twin] = kernel[:, other], bias[other]
     graph = graph.with_weights({("dense_0", "kernel"): kernel, ("dense_0", "bias"): bias})
-    sites = find_sites(graph, keep=["dense_1"])
-    (state,) = method.steps(Problem(graph, sites, target=1 / 8, step=1 / 8))
+    groups = find_groups(graph, keep=["dense_1"])
+    (state,) = method.steps(Problem(graph, groups, target=1 / 8, step=1 / 8))
     assert {frozenset(removal[1:]) for removal in state.plan.removals} == {
         frozenset({3, 9}),
         frozenset({1, 14}),
@@ -153,16 +153,16 @@ def test_metrics_are_of_the_step(method: Method):
 def test_norm_takes_the_least():
     graph = network()
     (state,) = METHODS["norm"].steps(problem(1 / 8, graph=graph))
-    site = find_sites(graph).by_name["dense_0"]
-    least = np.argsort(norm_saliency(graph, site))[:2]
-    assert [r.drop for r in state.plan.removals if r.site == "dense_0"] == least.tolist()
+    group = find_groups(graph).by_name["dense_0"]
+    least = np.argsort(norm_saliency(graph, group))[:2]
+    assert [r.drop for r in state.plan.removals if r.group == "dense_0"] == least.tolist()
     assert all(removal.into is None for removal in state.plan.removals)
 
 
 def test_baseline_merges_no_unit_twice_and_says_so():
     state = run(METHODS["baseline"], problem(0.5))[-1]
     touched = Counter(
-        (removal.site, unit) for removal in state.plan.removals for unit in removal[1:]
+        (removal.group, unit) for removal in state.plan.removals for unit in removal[1:]
     )
     assert set(touched.values()) == {1}
     with pytest.raises(ValueError, match="at most half"):
@@ -171,7 +171,7 @@ def test_baseline_merges_no_unit_twice_and_says_so():
 
 def test_a_kept_unit_may_take_over_again():
     state = run(METHODS["paper"], problem(0.75))[-1]
-    into = Counter((removal.site, removal.into) for removal in state.plan.removals)
+    into = Counter((removal.group, removal.into) for removal in state.plan.removals)
     assert max(into.values()) > 1
 
 
@@ -196,7 +196,7 @@ def test_bounds_of_an_edited_network_are_recomputed_where_they_can_change():
 def test_a_budget_of_the_total_is_met_and_not_by_far(measure: str):
     task = problem(0.5, measure=measure)
     state = run(METHODS["norm"], task)[-1]
-    remaining = Remaining(task.graph, task.sites.sites, measure)
+    remaining = Remaining(task.graph, task.groups.groups, measure)
     gone = {name: int(dropped.sum()) for name, dropped in state.plan.dropped.items()}
     assert remaining(gone) <= 0.5 * remaining.total
     fewer = {name: count - 1 for name, count in gone.items()}

@@ -20,10 +20,10 @@ from keras_robust_prune.methods.repair.readers import (
 )
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
-from keras_robust_prune.surgery.groups import find_sites
+from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.synthesis.priors import input_spaces, start
-from keras_robust_prune.synthesis.probe import Taps
+from keras_robust_prune.synthesis.probe import ActivationProbe
 
 
 def problem(num_units=6, per_unit=2, num_targets=3, seed=0):
@@ -88,7 +88,7 @@ def test_solving_is_least_squares_without_ridge_and_the_weights_with_much():
 
 def graph_of(name, keras):
     graph = split_activations(read(network(name, keras)))
-    return graph, find_sites(graph)
+    return graph, find_groups(graph)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def graph_of(name, keras):
     + [("residual", "tf_keras"), ("separable", "keras"), ("nested", "tf_keras")],
 )
 def test_rows_times_matrix_is_what_the_layer_computes(name, keras):
-    graph, sites = graph_of(name, keras)
+    graph, groups = graph_of(name, keras)
     rng = np.random.default_rng(0)
     inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
-    found = readers(graph, sites.sites)
+    found = readers(graph, groups.groups)
     assert found
     for reader in found:
         node = graph.calls[reader][0]
-        source, target = Taps(graph, [node.inputs[0], node.ref]).run(inputs)
+        source, target = ActivationProbe(graph, [node.inputs[0], node.ref]).run(inputs)
         rows = np.asarray(rows_of(graph.layers[reader], source)).astype("float64")
         values = matrix(graph, reader)
         computed = rows @ values[:-1] + values[-1]
@@ -117,8 +117,8 @@ def test_rows_times_matrix_is_what_the_layer_computes(name, keras):
 
 
 def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
-    graph, sites = graph_of("residual", "tf_keras")
-    names = [n for n in readers(graph, sites.sites) if "bias" not in graph.layers[n].weights]
+    graph, groups = graph_of("residual", "tf_keras")
+    names = [n for n in readers(graph, groups.groups) if "bias" not in graph.layers[n].weights]
     names = [n for n in names if takes_constant(graph, n)]
     assert names
     node = graph.calls[names[0]][0]
@@ -128,7 +128,8 @@ def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
     rng = np.random.default_rng(0)
     inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
     before, after = (
-        Taps(g, [behind.ref]).run(inputs)[0] for g in (graph, with_matrix(graph, names[0], values))
+        ActivationProbe(g, [behind.ref]).run(inputs)[0]
+        for g in (graph, with_matrix(graph, names[0], values))
     )
     norm = graph.layers[behind.layer]
     variance = norm.weights["moving_variance"] + norm.config["epsilon"]
@@ -137,10 +138,10 @@ def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
 
 
 def test_solving_on_the_dense_network_itself_changes_nothing():
-    graph, sites = graph_of("conv_flatten", "keras")
+    graph, groups = graph_of("conv_flatten", "keras")
     rng = np.random.default_rng(0)
     inputs = [space.raw(start(space, 20, rng)) for space in input_spaces(graph)]
-    for reader in readers(graph, sites.sites):
+    for reader in readers(graph, groups.groups):
         moments = measure(graph, graph, reader, [inputs])
         values = matrix(graph, reader)
         assert moments.error(values) < 1e-6
@@ -152,11 +153,11 @@ def test_solving_on_the_dense_network_itself_changes_nothing():
 def test_embedding_is_the_inverse_of_cutting(name, keras):
     graph = read(network(name, keras))
     try:
-        sites = find_sites(graph)
+        groups = find_groups(graph)
     except ValueError:
         pytest.skip("nothing can be removed from this network")
-    plan = Plan(tuple(Removal(site.name, 0) for site in sites.sites), dict(sites.widths))
-    small = cut(mask(graph, sites, plan), sites, plan)
+    plan = Plan(tuple(Removal(group.name, 0) for group in groups.groups), dict(groups.widths))
+    small = cut(mask(graph, groups, plan), groups, plan)
     shaken = small.with_weights(
         {
             (layer.name, weight): value + 0.5
@@ -165,17 +166,17 @@ def test_embedding_is_the_inverse_of_cutting(name, keras):
             if np.issubdtype(value.dtype, np.floating)
         }
     )
-    back = cut(embed(graph, shaken, sites, plan), sites, plan)
+    back = cut(embed(graph, shaken, groups, plan), groups, plan)
     for layer in shaken.layers.values():
         for weight, value in layer.weights.items():
             np.testing.assert_array_equal(back.layers[layer.name].weights[weight], value)
 
 
 def test_unit_rows_cover_every_tap_once():
-    graph, sites = graph_of("conv_bn", "tf_keras")
-    for site in sites.sites:
-        for reader in readers(graph, [site]):
-            rows = unit_rows(site, graph.layers[reader])
+    graph, groups = graph_of("conv_bn", "tf_keras")
+    for group in groups.groups:
+        for reader in readers(graph, [group]):
+            rows = unit_rows(group, graph.layers[reader])
             assert len(np.unique(rows)) == rows.size
             shape = graph.layers[reader].weights["kernel"].shape
             if len(shape) == 4:
