@@ -181,7 +181,7 @@ def _add_pruning(to: Any) -> None:
     to.add_argument(
         "--stop",
         metavar="PROMISE",
-        help='end at the last step that keeps a promise, e.g. "pgd@0.05>=0.9*dense"',
+        help='end at the last step that meets a stopping criterion, e.g. "pgd@0.05>=0.9*dense"',
     )
     to.add_argument(
         "--checkpoint",

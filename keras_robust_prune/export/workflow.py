@@ -64,8 +64,8 @@ class Job:
         notes.append(f"Decided on {result.tier}.")
         if result.stopped:
             notes.append(f"Stopped early: {result.stopped}.")
-        if result.promise:
-            notes.append(f"Promised: {result.promise}.")
+        if result.criterion:
+            notes.append(f"Stopping criterion: {result.criterion}.")
         writing.save(result.model, self.target, self.overwrite)
         report = Report(
             f"{Path(self.source).name}, pruned",

@@ -50,7 +50,7 @@ def prune(
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.
         seed: of everything that is drawn; the same call gives the same plan.
-        stop: a promise to keep, e.g. `"pgd@0.05>=0.9*dense"`.
+        stop: a stopping criterion, e.g. `"pgd@0.05>=0.9*dense"`.
         loss: for `validation_data`.
         metrics: likewise.
         validation_data: inputs and labels to report on; they decide nothing.

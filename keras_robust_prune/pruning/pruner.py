@@ -22,7 +22,7 @@ from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.pruning.checkpoint import load_state, save_state
 from keras_robust_prune.pruning.result import PruningResult, tier_of
-from keras_robust_prune.pruning.stopping import Promise, promise_for
+from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
@@ -81,7 +81,7 @@ class Pruner:
         self.groups = groups if self.dense is given else find_groups(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.groups))
         self.stopped = ""
-        self.promise = ""
+        self.criterion = ""
         self._options = {
             "input_range": input_range,
             "calibration": calibration,
@@ -115,7 +115,7 @@ class Pruner:
             step: fraction that one step removes; None leaves it to the method.
             schedule: `schedule(step) -> (should_prune, fraction)`, such as a
                 `tfmot.sparsity.keras.PruningSchedule`, instead of target and step.
-            stop: a promise to keep, e.g. `"pgd@0.05>=0.9*dense"`; pruning ends at the last step that
+            stop: a stopping criterion, e.g. `"pgd@0.05>=0.9*dense"`; pruning ends at the last step that
                 keeps it.
             loss: for `validation_data`, as in Keras.
             metrics: likewise.
@@ -131,7 +131,7 @@ class Pruner:
             "step": step,
             "schedule": schedule,
         }
-        self._promise: Promise | None = promise_for(stop)
+        self._criterion: StoppingCriterion | None = stopping_criterion(stop)
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
         self._metrics = {"loss": loss, "metrics": list(metrics)}
         self._problem(0)
@@ -160,8 +160,8 @@ class Pruner:
         problem = self._problem(verbose)
         self.stopped = ""
         plans = [self.state.plan]
-        if self._promise is not None:
-            self._promise.prepare(self.dense, problem)
+        if self._criterion is not None:
+            self._criterion.prepare(self.dense, problem)
         hooks.on_train_begin()
         steps = self._method.steps(problem)
         while True:
@@ -170,8 +170,8 @@ class Pruner:
             state = next(steps, None)
             if state is None:
                 break
-            if self._promise is not None:
-                broken = self._promise.broken_by(cut(state.graph, self.groups, state.plan))
+            if self._criterion is not None:
+                broken = self._criterion.failed_by(cut(state.graph, self.groups, state.plan))
                 if broken:
                     self.stopped = broken
                     break
@@ -185,7 +185,7 @@ class Pruner:
                 break
         hooks.on_train_end()
         self._follow(plans)
-        self.promise = "" if self._promise is None else self._promise.kept_by(self.graph)
+        self.criterion = "" if self._criterion is None else self._criterion.met_by(self.graph)
         return history
 
     @property
@@ -227,7 +227,7 @@ class Pruner:
             dense=self.dense,
             graph=graph,
             stopped=self.stopped,
-            promise=self.promise,
+            criterion=self.criterion,
         )
 
     def _problem(self, verbose: int) -> Problem:

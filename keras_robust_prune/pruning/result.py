@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class PruningResult:
         dense: the network before, as a graph.
         graph: the network after.
         stopped: why pruning ended before its target; empty if it did not.
-        promise: what was promised with `stop=`, and what the model keeps of it, measured again.
+        criterion: what was asked with `stop=`, and what the model keeps of it, measured again.
     """
 
     model: Any
@@ -48,7 +49,17 @@ class PruningResult:
     dense: Graph
     graph: Graph
     stopped: str = ""
-    promise: str = ""
+    criterion: str = ""
+
+    @property
+    def promise(self) -> str:
+        """The name of `criterion` until 0.1."""
+        warnings.warn(
+            "PruningResult.promise is now PruningResult.criterion.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.criterion
 
     @property
     def comparison(self) -> Comparison:
@@ -64,8 +75,8 @@ class PruningResult:
         notes = [f"method: {self.method}", f"decided on {self.tier}"]
         if self.stopped:
             notes.append(f"stopped early: {self.stopped}")
-        if self.promise:
-            notes.append(f"promised: {self.promise}")
+        if self.criterion:
+            notes.append(f"stopping criterion: {self.criterion}")
         return "\n".join([str(self.comparison), "", *notes])
 
     def __repr__(self) -> str:

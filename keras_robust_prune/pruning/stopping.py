@@ -1,6 +1,6 @@
-"""Promises to keep while pruning: `"pgd@0.05>=0.9*dense"`, `"certified_agreement>=0.9@0.01"`.
+"""Stopping criteria: `"pgd@0.05>=0.9*dense"`, `"certified_agreement>=0.9@0.01"`.
 
-A promise is measured after every step on the smaller network; pruning ends at the last step that keeps it. The right
+A criterion is measured after every step on the smaller network; pruning ends at the last step that meets it. The right
 answers are the dense network's own, so without attack it is agreement that is measured. With real unlabelled inputs
 (`calibration=array`) it is measured on them; otherwise on inputs made from the network, and then it says what the
 network keeps on *those*, which is an estimate of what it keeps in the world.
@@ -21,7 +21,7 @@ from keras_robust_prune.keras_io.reading import build
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.synthesis.synthesis import make_inputs
 
-# Inputs that a promise is measured on; proofs cost more than attacks.
+# Inputs that a criterion is measured on; proofs cost more than attacks.
 NUM_ATTACKED, NUM_CERTIFIED = 256, 64
 CERTIFIED = {"certified_agreement": "agree", "certified": "pruned_is_constant"}
 FORM = re.compile(
@@ -32,7 +32,7 @@ EXAMPLES = '"agreement>=0.95", "pgd@0.05>=0.9*dense", "certified_agreement>=0.9@
 
 
 @dataclasses.dataclass
-class Promise:
+class StoppingCriterion:
     """A share that the pruned network shall not fall below.
 
     Attributes:
@@ -42,7 +42,7 @@ class Promise:
         relative: whether `value` counts in the dense network's share.
 
     Example:
-        >>> promise_for("pgd@0.05>=0.9*dense")
+        >>> stopping_criterion("pgd@0.05>=0.9*dense")
         pgd@0.05>=0.9*dense
     """
 
@@ -59,7 +59,7 @@ class Promise:
         """Take the inputs, the dense network's answers to them, and its own share.
 
         Raises:
-            ValueError: `calibration="weights"` forbids the inputs that a promise is measured on.
+            ValueError: `calibration="weights"` forbids the inputs that a criterion is measured on.
         """
         given = problem.calibration
         if isinstance(given, str):
@@ -93,12 +93,12 @@ class Promise:
         found = evaluate(build(graph), self._x, self._y, attacks=attacks, input_range=self._range)
         return found[str(attacks[0])] if attacks else found.accuracy
 
-    def broken_by(self, graph: Graph) -> str:
-        """Says how a network breaks the promise; empty if it keeps it."""
+    def failed_by(self, graph: Graph) -> str:
+        """Says how a network fails the criterion; empty if it meets it."""
         share = self.measure(graph)
         return "" if share >= self._needed - 1e-9 else f"the next step has {self.report(share)}"
 
-    def kept_by(self, graph: Graph) -> str:
+    def met_by(self, graph: Graph) -> str:
         """What a network keeps, measured anew."""
         return self.report(self.measure(graph))
 
@@ -123,8 +123,8 @@ def _classes(output: np.ndarray) -> np.ndarray:
     return np.argmax(output, axis=-1)
 
 
-def promise_for(text: str | None) -> Promise | None:
-    """Read a promise.
+def stopping_criterion(text: str | None) -> StoppingCriterion | None:
+    """Read a stopping criterion.
 
     Args:
         text: `NAME[@RADIUS]>=SHARE[*dense]`; the radius may stand at the end.
@@ -136,12 +136,12 @@ def promise_for(text: str | None) -> Promise | None:
         return None
     found = FORM.match(text)
     if not found:
-        raise ValueError(f"stop={text!r} is no promise. Examples: {EXAMPLES}.")
+        raise ValueError(f"stop={text!r} is no stopping criterion. Examples: {EXAMPLES}.")
     what = found["what"] + (found["options"] or "")
     eps = found["eps"] or found["late"] or ""
     value = float(found["value"])
     if not 0.0 < value <= 1.0:
-        raise ValueError(f"stop={text!r} promises {value:g}; a share lies above 0 and up to 1.")
+        raise ValueError(f"stop={text!r} asks for {value:g}; a share lies above 0 and up to 1.")
     if (what == "agreement") == bool(eps):
         raise ValueError(
             f"stop={text!r}: "
@@ -150,7 +150,7 @@ def promise_for(text: str | None) -> Promise | None:
         )
     if what != "agreement" and what not in CERTIFIED:
         Attack.parse(f"{what}@{eps}")  # refuses what is no attack
-    promise = Promise(what, eps, value, found["dense"] is not None)
-    if what in CERTIFIED and promise.relative:
+    criterion = StoppingCriterion(what, eps, value, found["dense"] is not None)
+    if what in CERTIFIED and criterion.relative:
         raise ValueError(f"stop={text!r}: a certified share cannot count in the dense network's.")
-    return promise
+    return criterion

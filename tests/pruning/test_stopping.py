@@ -1,4 +1,4 @@
-"""Promises: how they read, and that pruning ends at the last step that keeps them."""
+"""Stopping criteria: how they read, and that pruning ends at the last step that meets them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from networks import network, outputs_of, random_inputs
 from keras_robust_prune import backends
 from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.pruning.pruner import Pruner
-from keras_robust_prune.pruning.stopping import promise_for
+from keras_robust_prune.pruning.stopping import stopping_criterion
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ from keras_robust_prune.pruning.stopping import promise_for
         ("agreement>=0.95", ("agreement", "", 0.95, False)),
     ],
 )
-def test_promises_read(text, parts):
-    promise = promise_for(text)
-    assert (promise.what, promise.eps, promise.value, promise.relative) == parts
-    assert promise_for(repr(promise)) == promise
+def test_criteria_read(text, parts):
+    criterion = stopping_criterion(text)
+    assert (criterion.what, criterion.eps, criterion.value, criterion.relative) == parts
+    assert stopping_criterion(repr(criterion)) == criterion
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def test_promises_read(text, parts):
         ("certified@0.1>=0.9*dense", "cannot count"),
     ],
 )
-def test_what_is_no_promise_is_refused(text, fix):
+def test_what_is_no_criterion_is_refused(text, fix):
     with pytest.raises(ValueError, match=fix):
-        promise_for(text)
+        stopping_criterion(text)
 
 
-def test_pruning_ends_at_the_last_step_that_keeps_the_promise():
+def test_pruning_ends_at_the_last_step_that_meets_the_criterion():
     model = network("mlp")
     inputs = random_inputs(model, 200)
     classes = np.argmax(outputs_of(model, inputs)[0], axis=-1)
@@ -75,9 +75,9 @@ def test_pruning_ends_at_the_last_step_that_keeps_the_promise():
     assert len(result.history["params"]) == keeping
     assert "agreement>=" in result.stopped
     assert agreement(result.model) == shares[keeping - 1] >= wanted
-    assert f"{shares[keeping - 1]:.4f}" in result.promise
+    assert f"{shares[keeping - 1]:.4f}" in result.criterion
 
 
-def test_a_promise_needs_inputs():
+def test_a_criterion_needs_inputs():
     with pytest.raises(ValueError, match="forbids"):
         prune(network("mlp"), 0.5, method="norm", calibration="weights", stop="agreement>=0.9")
