@@ -6,10 +6,11 @@ name inside TensorFlow means depends on the environment, so no such name is used
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,55 @@ def interpreter(model: str | Path | bytes, num_threads: int = 1) -> Any:
         # TensorFlow's own announces that LiteRT will take its place.
         warnings.simplefilter("ignore", UserWarning)
         return maker(**given, num_threads=num_threads)
+
+
+def saved_model() -> Any:
+    """The message that `saved_model.pb` holds."""
+    return importlib.import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel
+
+
+def saved_metadata() -> Any:
+    """The message that tf_keras's `keras_metadata.pb` holds."""
+    return importlib.import_module("tf_keras.protobuf.saved_metadata_pb2").SavedMetadata
+
+
+@contextlib.contextmanager
+def variables_within(num_bytes: int) -> Iterator[None]:
+    """Has both Kerases create no more variables than fit into so many bytes; what exceeds is not allocated.
+
+    Raises:
+        ModelError: a variable exceeds it.
+    """
+    tf, left = tensorflow(), num_bytes
+
+    def create(next_creator: Any, **given: Any) -> Any:
+        nonlocal left
+        left -= _bytes_of(given)
+        if left < 0:
+            raise ModelError(
+                "The model is not built",
+                [
+                    f"its configuration asks for more weights than the {num_bytes:,} bytes that fit what it stores."
+                ],
+            )
+        return next_creator(**given)
+
+    with tf.variable_creator_scope(create):
+        yield
+
+
+def _bytes_of(given: Mapping[str, Any]) -> int:
+    """Bytes of a variable that is about to be created; 0 where nothing tells its shape beforehand."""
+    tf, value = tensorflow(), given.get("initial_value")
+    shape, dtype = given.get("shape"), given.get("dtype") or getattr(value, "dtype", None)
+    if shape is None and callable(value):
+        # Keras 3 tells a variable's shape to its initializer alone. In a graph that computes no value.
+        with tf.Graph().as_default():
+            drawn = value()
+            shape, dtype = drawn.shape, dtype or drawn.dtype
+    elif shape is None:
+        shape = getattr(value, "shape", None)
+    if shape is None:
+        return 0
+    known = tf.TensorShape(shape).num_elements()
+    return int(known or 0) * tf.as_dtype(dtype or tf.float32).size

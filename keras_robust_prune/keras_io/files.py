@@ -1,53 +1,72 @@
-"""Files <-> Keras models: which Keras wrote a file, what it lacks, and how it is written."""
+"""Files -> Keras models: looked at first, then loaded by the Keras that wrote them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
+from keras_robust_prune.keras_io.stored import Stored, look
+from keras_robust_prune.keras_io.vetting import Vetting
 
-TFMOT_WRAPPER = b"PruneLowMagnitude"
+TFMOT_WRAPPER = "PruneLowMagnitude"
+TFMOT_SCHEDULES = ("ConstantSparsity", "PolynomialDecay")
+# Building takes what is stored, and again what initializers draw and a SavedModel restores beside it.
+VARIABLES, AT_LEAST = 4, 64 << 20
 
 
-def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def load(
+    path: str | Path, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
+) -> Any:
     """Loads a Keras model with the Keras that wrote it, not compiled.
+
+    What the path holds is told by its content, not by its name. Its configuration is read first: a file that would run
+    Python code, or anything besides a network of the Keras's own and the user's registered parts, is refused. Files do
+    not tell every damage: a `.keras` file has checksums, an `.h5` file and a SavedModel have none.
 
     Args:
         path: SavedModel directory written by tf_keras' `model.save`, or a `.keras`, `.h5` or `.hdf5` file of either
             Keras.
         custom_objects: the user's own classes and functions by name.
+        trust: whether the file may run code of its own; only for files whose author is trusted like a program's.
 
     Returns:
         A tf_keras or Keras 3 model.
 
     Raises:
-        ModelError: the path holds no model with layers, or Keras cannot load it.
+        ModelError: the path holds no model with layers, would run code, or Keras cannot load it.
     """
-    path = Path(path)
+    stored = look(path)
     subject = f"'{path}' cannot be loaded"
-    name, config = _written_by(path, subject)
-    keras = backends.module(name)
-    try:
-        with contextlib.ExitStack() as scopes:
-            if TFMOT_WRAPPER in config:
-                scopes.enter_context(backends.tfmot().sparsity.keras.prune_scope())
-            scopes.enter_context(keras.utils.custom_object_scope(dict(custom_objects or {})))
-            return keras.models.load_model(path, compile=False)
-    except Exception as error:
-        raise ModelError(
-            subject,
-            [
-                f"{name} says: {error} If it misses a class or function of yours, pass "
-                "custom_objects={'Name': Name}; a Lambda layer that it calls unsafe must be loaded by you "
-                "(safe_mode=False) and passed as a model."
-            ],
-        ) from error
+    keras = backends.module(stored.keras)
+    with contextlib.ExitStack() as scopes:
+        if TFMOT_WRAPPER in json.dumps(stored.configs):
+            sparsity = backends.tfmot().sparsity.keras
+            scopes.enter_context(sparsity.prune_scope())
+            own = {name: getattr(sparsity, name) for name in TFMOT_SCHEDULES}
+            custom_objects = {**own, **dict(custom_objects or {})}
+        if not trust:
+            _refuse_code(stored, custom_objects, subject)
+            allowed = max(AT_LEAST, VARIABLES * stored.num_bytes)
+            scopes.enter_context(backends.variables_within(allowed))
+        source = scopes.enter_context(_as_named(stored))
+        try:
+            return keras.models.load_model(
+                source,
+                custom_objects=dict(custom_objects or {}),
+                compile=False,
+                safe_mode=not trust,
+            )
+        except ModelError as error:
+            raise ModelError(subject, error.problems) from error
+        except Exception as error:
+            raise ModelError(subject, [_explained(error, stored.keras)]) from error
 
 
 def written_by(path: str | Path) -> str:
@@ -56,73 +75,41 @@ def written_by(path: str | Path) -> str:
     Raises:
         ModelError: the path holds no model with layers.
     """
-    return _written_by(Path(path), f"'{path}' cannot be loaded")[0]
+    return look(path).keras
 
 
-def _written_by(path: Path, subject: str) -> tuple[str, bytes]:
-    """The Keras that wrote a file, and the description of the layers in it."""
-    if not path.exists():
-        raise ModelError(subject, ["there is no such file or folder."])
-    if path.is_dir():
-        return "tf_keras", _saved_model_metadata(path, subject)
-    if zipfile.is_zipfile(path):
-        return _keras_file(path, subject)
-    return _hdf5_file(path, subject)
-
-
-def _saved_model_metadata(path: Path, subject: str) -> bytes:
-    if not any(path.iterdir()):
-        raise ModelError(subject, ["the folder is empty."])
-    if not (path / "saved_model.pb").exists():
-        raise ModelError(
-            subject,
-            [
-                "the folder is no SavedModel: it holds no saved_model.pb. Pass the folder that model.save wrote."
-            ],
+def _refuse_code(stored: Stored, custom_objects: Mapping[str, Any] | None, subject: str) -> None:
+    """Raises if loading would run what only a trusted file may."""
+    vetting = Vetting(stored.keras, custom_objects, opaque=not stored.suffix)
+    problems = [*vetting.problems(stored.configs), *stored.problems]
+    if problems:
+        way_out = (
+            "A file that can do this can do anything with this machine. If it misses a class or function of yours, "
+            "pass custom_objects={'Name': Name} to krp.load or register it; if you trust its author, trust=True "
+            "(--trust on the command line) loads it all the same."
         )
-    metadata = path / "keras_metadata.pb"
-    if not metadata.exists():
-        raise ModelError(
-            subject,
-            [
-                "it is a SavedModel without Keras metadata (written by model.export or tf.saved_model.save): it holds "
-                "no layers. Save it with model.save from tf_keras, or pass the .keras or .h5 file."
-            ],
-        )
-    return metadata.read_bytes()
+        raise ModelError(subject, [*problems[:-1], f"{problems[-1]} {way_out}"])
 
 
-def _keras_file(path: Path, subject: str) -> tuple[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        if not {"metadata.json", "config.json"} <= set(archive.namelist()):
-            raise ModelError(subject, ["it is an archive, but no .keras file."])
-        version = json.loads(archive.read("metadata.json")).get("keras_version", "")
-        config = archive.read("config.json")
-    return _by_version(version), config
+@contextlib.contextmanager
+def _as_named(stored: Stored) -> Iterator[Path]:
+    """The path under a name by which Keras reads it as what it is."""
+    if stored.path.suffix == stored.suffix or not stored.suffix:
+        yield stored.path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder) / f"model{stored.suffix}"
+        try:
+            other.symlink_to(stored.path.resolve())
+        except OSError:
+            shutil.copyfile(stored.path, other)
+        yield other
 
 
-def _hdf5_file(path: Path, subject: str) -> tuple[str, bytes]:
-    import h5py
-
-    if not h5py.is_hdf5(path):
-        raise ModelError(
-            subject,
-            ["it is neither a SavedModel directory nor a .keras, .h5 or .hdf5 file."],
-        )
-    with h5py.File(path) as file:
-        version, config = file.attrs.get("keras_version", ""), file.attrs.get("model_config")
-    if config is None:
-        raise ModelError(
-            subject,
-            [
-                "it holds weights only. Load them into the model they belong to and save that with model.save."
-            ],
-        )
-    text = version.decode() if isinstance(version, bytes) else str(version)
-    return _by_version(text), config if isinstance(config, bytes) else config.encode()
-
-
-def _by_version(version: str) -> str:
-    """tf_keras is Keras 2; Keras 3 and later call themselves keras."""
-    major = version.partition(".")[0]
-    return "keras" if major.isdigit() and int(major) >= 3 else "tf_keras"
+def _explained(error: BaseException, keras: str) -> str:
+    """What Keras says, in one line."""
+    line = (str(error).strip().splitlines() or [""])[0][:300] or type(error).__name__
+    return (
+        f"{keras} says: {line} If it misses a class or function of yours, pass custom_objects={{'Name': Name}}; "
+        "otherwise the file is damaged or of another version: save the model anew."
+    )
