@@ -139,14 +139,27 @@ def interpreter(model: str | Path | bytes, num_threads: int = 1) -> Any:
         return maker(**given, num_threads=num_threads)
 
 
-def saved_model() -> Any:
-    """The message that `saved_model.pb` holds."""
-    return importlib.import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel
+def saved_model(content: bytes) -> Any:
+    """The message in a `saved_model.pb`; see `_message`."""
+    return _message("tensorflow.core.protobuf.saved_model_pb2", "SavedModel", content)
 
 
-def saved_metadata() -> Any:
-    """The message that tf_keras's `keras_metadata.pb` holds."""
-    return importlib.import_module("tf_keras.protobuf.saved_metadata_pb2").SavedMetadata
+def saved_metadata(content: bytes) -> Any:
+    """The message in tf_keras's `keras_metadata.pb`; see `_message`."""
+    return _message("tf_keras.protobuf.saved_metadata_pb2", "SavedMetadata", content)
+
+
+def _message(module_name: str, name: str, content: bytes) -> Any:
+    """A protocol buffer's message, parsed.
+
+    Raises:
+        ValueError: the content is none.
+    """
+    error = importlib.import_module("google.protobuf.message").DecodeError
+    try:
+        return getattr(importlib.import_module(module_name), name).FromString(content)
+    except error as reason:
+        raise ValueError(str(reason)) from reason
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ def prune_command(args: argparse.Namespace) -> None:
         labelled=labelled,
         attacks=args.attacks,
         overwrite=args.overwrite,
+        trust=args.trust,
     ).run()
 
 
@@ -52,7 +53,7 @@ def inspect_command(args: argparse.Namespace) -> None:
     """`inspect MODEL`."""
     from keras_robust_prune.surgery.inspection import inspect
 
-    print(inspect(args.source, keep=args.keep))
+    print(inspect(args.source, keep=args.keep, trust=args.trust))
 
 
 def evaluate_command(args: argparse.Namespace) -> None:
@@ -73,6 +74,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
         reference=args.reference,
         input_range=input_range,
         seed=args.seed,
+        trust=args.trust,
     )
     print(found)
 

@@ -101,6 +101,7 @@ def parser() -> Parser:
 def _fill_prune(to: Any) -> None:
     to.add_argument("source", metavar="MODEL", help="what is pruned")
     to.add_argument("out", metavar="OUT", help="where the smaller network goes")
+    _add_trust(to)
     _add_choice(to.add_argument_group("what is removed"))
     _add_pruning(to.add_argument_group("how"))
     _add_outputs(to.add_argument_group("what is written"))
@@ -109,11 +110,13 @@ def _fill_prune(to: Any) -> None:
 
 def _fill_inspect(to: Any) -> None:
     to.add_argument("source", metavar="MODEL", help="what is looked at")
+    _add_trust(to)
     _add_keep(to)
 
 
 def _fill_evaluate(to: Any) -> None:
     to.add_argument("source", metavar="MODEL", help="what is measured")
+    _add_trust(to)
     _add_measuring(to)
     to.add_argument(
         "--corruptions",
@@ -248,6 +251,14 @@ def _add_seed(to: Any) -> None:
 def _add_overwrite(to: Any) -> None:
     to.add_argument("--overwrite", action="store_true", help="replace what is there")
     to.add_argument("--nooverwrite", dest="overwrite", action="store_false", help=argparse.SUPPRESS)
+
+
+def _add_trust(to: Any) -> None:
+    to.add_argument(
+        "--trust",
+        action="store_true",
+        help="load MODEL even if its file would run code of its own, as Lambda layers do",
+    )
 
 
 def _add_quiet(to: Any) -> None:

@@ -25,7 +25,7 @@ from keras_robust_prune.evaluation.results import (
     Evaluation,
     Measure,
 )
-from keras_robust_prune.evaluation.subjects import Head, Scorer, Subject, open_subject
+from keras_robust_prune.evaluation.subjects import Head, Scorer, Subject, open_subject, trusted
 
 
 def evaluate(
@@ -41,6 +41,7 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     verbose: int = 0,
+    trust: bool = False,
 ) -> Evaluation:
     """Measures accuracy, robust accuracy, accuracy on corrupted images and agreement with a reference.
 
@@ -62,6 +63,7 @@ def evaluate(
         batch_size: how many inputs are computed at once.
         seed: of everything drawn.
         verbose: 1 prints each figure as it is found.
+        trust: whether models' files may run code of its own; see `krp.load`.
 
     Returns:
         An `Evaluation`. Shares lie in [0, 1]; higher is better.
@@ -79,6 +81,9 @@ def evaluate(
         >>> found.accuracy, found["pgd@0.1"]
         (1.0, 0.5)
     """
+    name = _describe(model)
+    if trust:
+        model, reference, surrogate = map(trusted, (model, reference, surrogate))
     measuring = _Measuring.prepare(
         model, x, y, reference, surrogate, input_range, batch_size, seed, verbose
     )
@@ -96,7 +101,7 @@ def evaluate(
         measuring.look_for_masking(head, chosen)
     for name, severity in damages:
         measuring.corruption(name, severity)
-    return measuring.result(_describe(model))
+    return measuring.result(name)
 
 
 @dataclasses.dataclass(eq=False)

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,8 +38,7 @@ class KerasSubject:
 
     def __init__(self, model: Any) -> None:
         tf = backends.tensorflow()
-        if isinstance(model, (str, os.PathLike)):
-            model = reading.load(Path(model))
+        model = reading.opened(model)
         graph = reading.read(model)
         hidden = [name for name, mask in reading.read_masks(model).items() if not mask.all()]
         if hidden:
@@ -130,9 +128,17 @@ def open_subject(model: Any, like: Subject | None = None) -> Subject:
     """The subject that a model, a path or a `.tflite` path stands for; a subject is left as it is."""
     if isinstance(model, (KerasSubject, FileSubject)):
         return model
-    if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".tflite"):
-        return FileSubject(model, like)
-    return KerasSubject(model)
+    return FileSubject(model, like) if is_litefile(model) else KerasSubject(model)
+
+
+def trusted(model: Any) -> Any:
+    """The model at a path, loaded though its file may run code; a `.tflite` path and what is no path stay."""
+    return model if is_litefile(model) else reading.opened(model, trust=True)
+
+
+def is_litefile(model: Any) -> bool:
+    """Whether something is the path of a `.tflite` file."""
+    return isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".tflite")
 
 
 def _log_odds(value: np.ndarray, activation: str, step: float) -> np.ndarray:

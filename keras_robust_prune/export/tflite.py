@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import os
 import re
 import time
 import warnings
@@ -74,6 +73,7 @@ def export_tflite(
     input_range: Any = (0.0, 1.0),
     overwrite: bool = False,
     verify: bool = True,
+    trust: bool = False,
 ) -> ExportReport:
     """Converts a model to a `.tflite` file of builtin operators and checks it.
 
@@ -90,6 +90,7 @@ def export_tflite(
             mapping from their names to such pairs.
         overwrite: whether a file that is there may be replaced.
         verify: whether the file's outputs are compared with the model's.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         An `ExportReport`: bytes, operators, difference from the model, latency.
@@ -111,8 +112,7 @@ def export_tflite(
         raise ValueError("calibration only serves quantize='int8'. Leave it out, or quantize so.")
     if not overwrite:
         writing.refuse_existing([path])
-    if isinstance(model, (str, os.PathLike)):
-        model = reading.load(Path(model))
+    model = reading.opened(model, trust)
     subject = KerasSubject(model)
     examples = None
     if quantize == "int8":

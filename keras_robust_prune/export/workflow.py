@@ -36,6 +36,7 @@ class Job:
         labelled: inputs and labels to measure on, if any.
         attacks: what is measured besides accuracy.
         overwrite: whether outputs may replace what is there.
+        trust: whether the model's file may run code of its own.
     """
 
     source: str
@@ -48,6 +49,7 @@ class Job:
     labelled: tuple[Any, Any] | None = None
     attacks: Sequence[str] = ()
     overwrite: bool = False
+    trust: bool = False
 
     def run(self) -> None:
         """Prunes, measures, writes every output and prints the report."""
@@ -56,7 +58,7 @@ class Job:
             writing.refuse_existing(outputs)
         if self.report:
             require_matplotlib()
-        dense = reading.load(self.source)
+        dense = reading.load(self.source, trust=self.trust)
         writing.check_format(backends.keras_name(dense), self.target)
         begin = time.perf_counter()
         result = prune(dense, input_range=self.input_range, **self.options)

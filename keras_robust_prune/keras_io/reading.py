@@ -9,6 +9,7 @@ function.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from keras_robust_prune.keras_io.layers import describe
 from keras_robust_prune.keras_io.traversal import Walk, is_graph_model
 from keras_robust_prune.layers.padding import recognised
 
-__all__ = ["ModelError", "build", "load", "read", "read_masks"]
+__all__ = ["ModelError", "build", "load", "opened", "read", "read_masks"]
 
 
-def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
+def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: bool = False) -> Graph:
     """Reads a Keras model, in memory or from a file, into a `Graph`.
 
     Pruning wrappers, of this package and of tfmot, are taken off. The model is not changed, and its weights are copied.
@@ -36,6 +37,7 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
         model: a Sequential or functional model of tf_keras or Keras 3, or the path of one: SavedModel directory,
             `.keras`, `.h5`.
         custom_objects: classes and functions by name, for a file that mentions the user's own.
+        trust: whether a file may run code of its own; see `load`.
 
     Returns:
         The graph; `build` turns it back into a model of the same Keras.
@@ -52,8 +54,7 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
         >>> graph.layers["a"].weights["kernel"].shape
         (4, 3)
     """
-    if isinstance(model, (str, Path)):
-        model = load(model, custom_objects)
+    model = opened(model, trust, custom_objects)
     walk = _walk(model)
     layers: dict[str, Layer] = {}
     problems: list[str] = []
@@ -71,6 +72,13 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Graph:
     if graph is None or problems:
         raise ModelError(f"'{model.name}' cannot be read", problems)
     return graph
+
+
+def opened(model: Any, trust: bool = False, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The model that a path holds; whatever is no path is left as it is."""
+    if isinstance(model, (str, os.PathLike)):
+        return load(Path(model), custom_objects, trust)
+    return model
 
 
 def read_masks(model: Any) -> dict[str, np.ndarray]:

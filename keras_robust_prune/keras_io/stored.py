@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ LARGEST_CONFIG = 16 << 20
 # Weights hardly compress. What claims to unpack to more than this many times its own size, and is not small, is a bomb.
 LARGEST_RATIO, ALWAYS_FINE = 100, 64 << 20
 # Operations of TensorFlow that touch files, the network or Python carry one of these in their name.
-TOUCHES_FILES = ("File", "PyFunc", "Save", "Restore", "Checkpoint", "Summary", "Reader", "PrintV2")
-TOUCHES_FILES += ("LoadAndRemap", "Debug", "Dataset", "Proto", "Rpc")
+TOUCHES_FILES = (
+    *("File", "PyFunc", "Save", "Restore", "Checkpoint", "Summary", "Reader", "PrintV2"),
+    *("LoadAndRemap", "Debug", "Dataset", "Proto", "Rpc"),
+)
 KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -266,19 +268,17 @@ def _saved_model(path: Path) -> Stored:
     return Stored(path, "tf_keras", "", tuple(nodes), num_bytes, tuple(problems))
 
 
-def _proto(kind: Any, path: Path) -> Any:
-    from google.protobuf.message import DecodeError
-
+def _proto(parse: Callable[[bytes], Any], path: Path) -> Any:
     try:
-        return kind.FromString(path.read_bytes())
-    except DecodeError as error:
+        return parse(path.read_bytes())
+    except ValueError as error:
         raise ValueError(f"'{path.name}' in it is damaged ({_first(error)}).") from error
 
 
 def _metadata(path: Path) -> list[Any]:
     if path.stat().st_size > 4 * LARGEST_CONFIG:
         raise ValueError(f"its configuration has more than {4 * LARGEST_CONFIG:,} bytes.")
-    found = _proto(backends.saved_metadata(), path)
+    found = _proto(backends.saved_metadata, path)
     if not found.nodes:
         raise ValueError("its keras_metadata.pb names no layer, so it holds none.")
     return [_parsed(node.metadata, "keras_metadata.pb") for node in found.nodes]
@@ -287,7 +287,7 @@ def _metadata(path: Path) -> list[Any]:
 def _operations(path: Path) -> list[str]:
     """What the stored computation would do besides computing, in what a loader can reach."""
     problems: dict[str, None] = {}
-    for graph in _proto(backends.saved_model(), path).meta_graphs:
+    for graph in _proto(backends.saved_model, path).meta_graphs:
         library = {
             function.signature.name: function for function in graph.graph_def.library.function
         }

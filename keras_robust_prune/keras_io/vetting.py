@@ -80,7 +80,7 @@ def items(config: Any) -> Iterator[Item]:
                 name = inner.get("name", value.get("name"))
                 owner = f"layer '{name}' ({kind})" if isinstance(name, str) else owner
                 yield Item(kind, value, inner, owner)
-            waiting += [(part, owner) for part in reversed(value.values())]
+            waiting += [(part, owner) for part in reversed(list(value.values()))]
         elif isinstance(value, (list, tuple)):
             waiting += [(part, owner) for part in reversed(value)]
 

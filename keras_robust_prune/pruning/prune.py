@@ -31,6 +31,7 @@ def prune(
     callbacks: Sequence[Any] = (),
     checkpoint: str | Path | None = None,
     verbose: int = 1,
+    trust: bool = False,
 ) -> PruningResult:
     """Make a trained model smaller, without its training data.
 
@@ -57,6 +58,7 @@ def prune(
         callbacks: Keras callbacks; they see one epoch per step.
         checkpoint: a file that holds every step; a run that finds it goes on from it.
         verbose: 0 is silent.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         The smaller model with its plan, history and summary.
@@ -83,6 +85,7 @@ def prune(
         keep=keep,
         round_to=round_to,
         seed=seed,
+        trust=trust,
     )
     pruner.compile(
         method,

@@ -28,7 +28,6 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.training.wrappers import (
-    load,
     plan_of,
     set_masks,
     strip,
@@ -48,6 +47,7 @@ class Pruner:
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.
         seed: of everything that is drawn.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Raises:
         ModelError: the model cannot be read.
@@ -73,8 +73,9 @@ class Pruner:
         keep: Iterable[str] = (),
         round_to: int = 1,
         seed: int = 0,
+        trust: bool = False,
     ) -> None:
-        given = read(strip(model if not isinstance(model, (str, Path)) else load(model)))
+        given = read(strip(model, trust))
         keep = tuple(keep)
         groups = find_groups(given, keep)
         self.dense = without_dead_units(given, groups, input_range)

@@ -62,12 +62,13 @@ def _listed(names: tuple[str, ...], at_most: int = 3) -> str:
     return ", ".join(names[: at_most - 1]) + f" and {len(names) - at_most + 1} more"
 
 
-def inspect(model: Any, *, keep: Iterable[str] = ()) -> Inspection:
+def inspect(model: Any, *, keep: Iterable[str] = (), trust: bool = False) -> Inspection:
     """Lists what can be removed, what one unit of it costs, and what is kept and why. Changes nothing.
 
     Args:
         model: a model of tf_keras or Keras 3, or the path of one.
         keep: names of layers whose units shall stay.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         An `Inspection`; `print` it, or read its `groups`.
@@ -92,5 +93,5 @@ def inspect(model: Any, *, keep: Iterable[str] = ()) -> Inspection:
         ------------------------------------------------------------------------------
         b        2      output  its units reach 'b', which is an output of the network
     """
-    graph = read(model)
+    graph = read(model, trust=trust)
     return Inspection(graph, find_groups(graph, keep))

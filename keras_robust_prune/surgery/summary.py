@@ -101,7 +101,7 @@ class Comparison:
     __repr__ = __str__
 
 
-def summary(model: Any) -> Summary:
+def summary(model: Any, trust: bool = False) -> Summary:
     """Layers, units, parameters and MACs of a network, as a value that prints as a table.
 
     Parameters are all numbers in the weights, moving statistics included. A MAC is one multiplication with an entry
@@ -109,6 +109,7 @@ def summary(model: Any) -> Summary:
 
     Args:
         model: a model of tf_keras or Keras 3, the path of one, or a `Graph`.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         A `Summary`; `print` it, or read its `layers`, `params` and `macs`.
@@ -127,7 +128,7 @@ def summary(model: Any) -> Summary:
         ---------------------------------------------
         total                                15    12
     """
-    graph = model if isinstance(model, Graph) else read(model)
+    graph = model if isinstance(model, Graph) else read(model, trust=trust)
     layers = []
     for name, layer in graph.layers.items():
         calls = graph.calls[name]

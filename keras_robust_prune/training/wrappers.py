@@ -82,18 +82,22 @@ def masked_class(keras: str) -> Any:
     return Masked
 
 
-def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def load(
+    path: str | Path, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
+) -> Any:
     """Load a model, plain or masked, with the Keras that wrote it; not compiled.
 
     Args:
         path: a SavedModel folder of tf_keras, or a `.keras` or `.h5` file of either Keras.
         custom_objects: your own classes and functions by name.
+        trust: whether the file may run code of its own, as Lambda layers do; only for files whose author is trusted
+            like a program's.
 
     Returns:
         A tf_keras or Keras 3 model.
 
     Raises:
-        ModelError: the path holds no model with layers, or Keras cannot load it.
+        ModelError: the path holds no model with layers, would run code, or Keras cannot load it.
 
     Example:
         >>> from keras_robust_prune import demo
@@ -101,7 +105,7 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> A
         'digits'
     """
     masked_class(files.written_by(path))
-    return files.load(path, custom_objects)
+    return files.load(path, custom_objects, trust)
 
 
 def maskable(
@@ -119,12 +123,13 @@ def maskable(
     return found
 
 
-def wrap(model: Any, keep: Iterable[str] = ()) -> Any:
+def wrap(model: Any, keep: Iterable[str] = (), trust: bool = False) -> Any:
     """A copy of a model whose layers that read prunable units are wrapped with masks of ones.
 
     Args:
         model: a Keras model or the path of one; it is not changed.
         keep: names of layers whose units stay.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         A model of the same Keras that computes and trains like the one given, until
@@ -142,7 +147,7 @@ def wrap(model: Any, keep: Iterable[str] = ()) -> Any:
         TensorShape([8])
     """
     if isinstance(model, (str, Path)):
-        model = load(model)
+        model = load(model, trust=trust)
     if masked_layers(model):
         return model
     graph = read(model)
@@ -238,11 +243,12 @@ def _readable(group: ChannelGroup, entries: Mapping[str, Any]) -> bool:
     return all(name in entries for name in group.consumers)
 
 
-def strip(model: Any) -> Any:
+def strip(model: Any, trust: bool = False) -> Any:
     """The physically smaller model that a masked model stands for.
 
     Args:
         model: what `wrap` returned, trained or not, or the path of such a model.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         A model of the same Keras without wrappers, masked units cut away. A model without wrappers
@@ -258,7 +264,7 @@ def strip(model: Any) -> Any:
         3
     """
     if isinstance(model, (str, Path)):
-        model = load(model)
+        model = load(model, trust=trust)
     if not masked_layers(model):
         return model
     graph = read(model)

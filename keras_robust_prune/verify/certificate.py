@@ -103,7 +103,12 @@ def _span(eps: np.ndarray) -> str:
 
 
 def certify(
-    dense: Any, pruned: Any, x: Any, eps: float, input_range: tuple[Any, Any] = (0.0, 1.0)
+    dense: Any,
+    pruned: Any,
+    x: Any,
+    eps: float,
+    input_range: tuple[Any, Any] = (0.0, 1.0),
+    trust: bool = False,
 ) -> Certificate:
     """Prove how far a pruned network can be from the dense one around inputs.
 
@@ -113,6 +118,7 @@ def certify(
         x: inputs `(inputs, *shape)`; a list of arrays if the network has several inputs.
         eps: radius of the balls, l-inf, in the units of x.
         input_range: valid inputs `(lower, upper)`, numbers or arrays; balls are cut to it.
+        trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
         A certificate; printing it gives the counts.
@@ -135,7 +141,7 @@ def certify(
         Backward linear bounds after [Zhang et al., 2018](https://arxiv.org/abs/1811.00866), on both networks at once;
         see `analysis.joint`.
     """
-    graphs = [item if isinstance(item, Graph) else read(item) for item in (dense, pruned)]
+    graphs = [g if isinstance(g, Graph) else read(g, trust=trust) for g in (dense, pruned)]
     pair = _Pair.of(graphs[0], graphs[1], x, input_range)
     if not eps >= 0:
         raise ValueError(f"eps is {eps!r}; give a radius of at least 0.")
