@@ -115,7 +115,7 @@ def test_an_exported_saved_model(keras: str, tmp_path: Path) -> None:
 
 def test_keras_3_on_another_backend() -> None:
     """A backend is chosen once for a process, so this takes another one."""
-    code = "from keras_robust_prune.network import kerases; backends.keras()"
+    code = "from keras_robust_prune import backends; backends.keras()"
     found = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "KERAS_BACKEND": "numpy"},
