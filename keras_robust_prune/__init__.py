@@ -10,6 +10,7 @@ The names below are the public ones. Importing this package imports no TensorFlo
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from keras_robust_prune.evaluation.evaluate import evaluate as evaluate
     from keras_robust_prune.evaluation.results import Evaluation as Evaluation
     from keras_robust_prune.export.tflite import export_tflite as export_tflite
-    from keras_robust_prune.layers.rules import Rule as Rule
-    from keras_robust_prune.layers.rules import register_rule as register_rule
+    from keras_robust_prune.layers.base import LayerType as LayerType
+    from keras_robust_prune.layers.base import register_layer as register_layer
     from keras_robust_prune.pruning.prune import prune as prune
     from keras_robust_prune.pruning.pruner import Pruner as Pruner
     from keras_robust_prune.pruning.result import PruningResult as PruningResult
@@ -39,27 +40,38 @@ __version__ = "0.1.0"
 MENU = {
     "Attack": "evaluation.attacks",
     "Evaluation": "evaluation.results",
+    "LayerType": "layers.base",
     "ModelError": "backends",
     "Plan": "surgery.plan",
     "Pruner": "pruning.pruner",
     "PruningResult": "pruning.result",
     "Removal": "surgery.plan",
     "RobustPruning": "training.callbacks",
-    "Rule": "layers.rules",
     "certify": "verify.certificate",
     "evaluate": "evaluation.evaluate",
     "export_tflite": "export.tflite",
     "inspect": "surgery.inspection",
     "load": "training.wrappers",
     "prune": "pruning.prune",
-    "register_rule": "layers.rules",
+    "register_layer": "layers.base",
     "strip": "training.wrappers",
     "summary": "surgery.summary",
     "wrap": "training.wrappers",
 }
 
+# Names of before: where they still live, and what is used instead.
+RENAMED = {
+    "Rule": ("layers.rules", "LayerType"),
+    "register_rule": ("layers.rules", "register_layer"),
+}
+
 
 def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        home, instead = RENAMED[name]
+        text = f"{__name__}.{name} is deprecated; use {__name__}.{instead}."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     if name not in MENU:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"{__name__}.{MENU[name]}"), name)

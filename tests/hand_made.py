@@ -87,7 +87,7 @@ def behind(
 def told(tracing: Tracing, labels: Mapping[Ref, Labels]) -> tuple[int, list[int], Uses]:
     """What `behind` gives."""
     classes = tracing.classes()
-    stay = {int(classes[i]) for freeze in tracing.freezes for i in freeze.ids}
+    stay = {int(classes[i]) for found in tracing.protections for i in found.ids}
     first = int(labels[Ref("source")].ids[0])
     count = len(labels[Ref("source")].ids)
     new: dict[int, int] = {}

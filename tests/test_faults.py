@@ -17,9 +17,10 @@ from networks_dense import mlp
 
 import keras_robust_prune as krp
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import Graph, Ref, map_refs, split_activations
+from keras_robust_prune.graph.graph import Graph, Ref, map_refs
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.lowering import lower
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.reference.annealing import walk
 from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy

@@ -15,26 +15,26 @@ import keras_robust_prune as krp
 MENU = [
     "Attack",
     "Evaluation",
+    "LayerType",
     "ModelError",
     "Plan",
     "Pruner",
     "PruningResult",
     "Removal",
     "RobustPruning",
-    "Rule",
     "certify",
     "evaluate",
     "export_tflite",
     "inspect",
     "load",
     "prune",
-    "register_rule",
+    "register_layer",
     "strip",
     "summary",
     "wrap",
 ]
 # Shown by the examples of the functions that return, raise or take them.
-SHOWN_ELSEWHERE = {"PruningResult": "prune", "Removal": "Plan", "Rule": "register_rule"}
+SHOWN_ELSEWHERE = {"PruningResult": "prune", "Removal": "Plan", "LayerType": "register_layer"}
 
 
 def test_the_menu_is_as_written() -> None:
@@ -64,6 +64,12 @@ def test_every_name_is_described(name: str) -> None:
     thing = getattr(krp, SHOWN_ELSEWHERE.get(name, name))
     found = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
     assert any(test.examples for test in found), "it needs a running example"
+
+
+@pytest.mark.parametrize("name", krp.RENAMED)
+def test_a_name_of_before_goes_on_working_and_names_the_new_one(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=krp.RENAMED[name][1]):
+        assert getattr(krp, name).__name__ == name
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

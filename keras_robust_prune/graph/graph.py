@@ -19,6 +19,9 @@ Shape = tuple[int | None, ...]
 # The weight by which a normalisation's input is multiplied where units are masked; no layer of Keras has it: `padding`.
 MASK = "mask of units"
 
+INPUT = "InputLayer"
+"""The one class of Keras's that a graph knows: its inputs are of that kind."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Ref:
@@ -47,6 +50,11 @@ class Layer:
     weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     origin: Any = None
     trainable: bool = True
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is an input of the network."""
+        return self.kind == INPUT
 
     @property
     def num_params(self) -> int:
@@ -198,61 +206,3 @@ def refs_in(structure: Any) -> tuple[Ref, ...]:
     found: list[Ref] = []
     map_refs(found.append, structure)
     return tuple(found)
-
-
-def split_activations(graph: Graph) -> Graph:
-    """The same function with every activation argument as a layer of its own.
-
-    `Dense(8, activation="relu")` becomes a linear `Dense` and an `Activation`. The linear layer and its node keep their
-    names, so weights carry over by name; the node of the activation is called `<name>__activation`.
-    """
-    layers: dict[str, Layer] = {}
-    nodes: list[Node] = []
-    moved: dict[Ref, Ref] = {}
-
-    def follow(ref: Ref) -> Ref:
-        return moved.get(ref, ref)
-
-    for node in graph.nodes:
-        layer = graph.layers[node.layer]
-        node = dataclasses.replace(
-            node,
-            args=map_refs(follow, node.args),
-            kwargs=map_refs(follow, node.kwargs),
-            inputs=tuple(follow(ref) for ref in node.inputs),
-        )
-        nodes.append(node)
-        activation = activation_argument(layer)
-        if activation is None:
-            layers[layer.name] = layer
-            continue
-        layers[layer.name] = dataclasses.replace(
-            layer, config={**layer.config, "activation": "linear"}
-        )
-        name = f"{node.name}__activation"
-        layers[name] = Layer(name, "Activation", {"name": name, "activation": activation})
-        nodes.append(Node(name, name, (node.ref,), {}, (node.ref,), node.shapes))
-        moved[node.ref] = Ref(name)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        outputs=tuple(follow(ref) for ref in graph.outputs),
-        output_structure=map_refs(follow, graph.output_structure),
-        sequential=False,
-    )
-
-
-HAVE_ACTIVATION_ARGUMENT = frozenset(
-    ["Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D"]
-    + ["SeparableConv1D", "SeparableConv2D"]
-    + ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"]
-)
-
-
-def activation_argument(layer: Layer) -> Any:
-    """The activation that a layer applies after its linear part; None if it applies none."""
-    if layer.kind not in HAVE_ACTIVATION_ARGUMENT:
-        return None
-    activation = layer.config.get("activation")
-    return None if activation in (None, "linear") else activation

@@ -1,14 +1,15 @@
 """Follow every unit through the network: which entries of which weights must go together.
 
-Each tensor carries `Labels`: one axis and, for every index along it, the number of the element that lives there. A rule
-says how labels pass through a layer and which weight axes they index. Where two elements must share a fate (the two
-sides of an Add, the filters of one group), they are united; where one cannot be removed, it is frozen with a reason.
-Nothing is decided while tracing: edges and reasons are collected, `groups` reads them off at the end.
+Each tensor carries `Labels`: one axis and, for every index along it, the number of the element that lives there. Its
+layer's type says how labels pass and which weight axes they index. Where two elements must share a fate (the two sides
+of an Add, the filters of one group), they are united; where one cannot be removed, it is protected with a reason.
+Nothing is decided while tracing: edges and reasons are collected, `surgery.groups` reads them off at the end.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class Use:
 
 
 @dataclasses.dataclass(frozen=True)
-class Freeze:
+class Protection:
     """Elements that must stay, why (`code`), because of whom (`layer`), and in words."""
 
     ids: np.ndarray
@@ -59,8 +60,8 @@ class Tracing:
         self.count = 0
         self.uses: dict[tuple[str, str, int], Use] = {}
         self.edges: list[tuple[np.ndarray, np.ndarray]] = []
-        self.freezes: list[Freeze] = []
-        self.barriers: dict[str, tuple[str, str, int]] = {}
+        self.protections: list[Protection] = []
+        self.unsupported: dict[str, tuple[str, str, int]] = {}
         self._fresh: dict[tuple[str, str], np.ndarray] = {}
 
     def fresh(self, layer: str, length: int, tag: str = "units") -> np.ndarray:
@@ -77,14 +78,19 @@ class Tracing:
         if first.size:
             self.edges.append((first.ravel(), second.ravel()))
 
-    def freeze(self, ids: np.ndarray, code: str, layer: str, reason: str) -> None:
+    def protect(self, ids: np.ndarray, code: str, layer: str, reason: str) -> None:
         """These elements stay."""
         if np.size(ids):
-            self.freezes.append(Freeze(np.ravel(ids), code, layer, reason))
+            self.protections.append(Protection(np.ravel(ids), code, layer, reason))
 
-    def bar(self, layer: str, code: str, reason: str, num_units: int) -> None:
+    def freeze(self, ids: np.ndarray, code: str, layer: str, reason: str) -> None:
+        """What is now `protect`."""
+        warnings.warn("Tracing.freeze is now Tracing.protect.", DeprecationWarning, stacklevel=2)
+        self.protect(ids, code, layer, reason)
+
+    def refuse(self, layer: str, code: str, reason: str, num_units: int) -> None:
         """A call of this layer lets no unit pass, so the layer stays whole at its other calls too."""
-        self.barriers.setdefault(layer, (code, reason, num_units))
+        self.unsupported.setdefault(layer, (code, reason, num_units))
 
     def use(self, layer: str, weight: str, axis: int, role: str, ids: np.ndarray) -> None:
         """Entry k along `axis` of `weight` belongs to element `ids[k]`."""
@@ -95,12 +101,12 @@ class Tracing:
         else:  # a shared layer: what meets at its weights shares a fate
             self.unite(known.ids, ids)
 
-    def freeze_layers(self, layers: Mapping[str, tuple[str, str]]) -> None:
+    def protect_layers(self, layers: Mapping[str, tuple[str, str]]) -> None:
         """All elements that index a weight of these layers stay; codes and reasons by layer."""
         for use in self.uses.values():
             if use.layer in layers:
                 code, reason = layers[use.layer]
-                self.freeze(use.ids, code, use.layer, reason)
+                self.protect(use.ids, code, use.layer, reason)
 
     def classes(self) -> np.ndarray:
         """For every element the smallest element that it shares its fate with, `(count,)`.

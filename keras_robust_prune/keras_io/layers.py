@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Layer
+from keras_robust_prune.layers.base import named
 
 UNNAMED = re.compile(r"\bvariable(_\d+)?(?=$|:)", re.IGNORECASE)
-DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +99,8 @@ def weight_names(layer: Any) -> list[str]:
         seen[name] += 1
         if seen[name] > 1:
             names[index] = f"{name}#{seen[name]}"
-    if type(layer).__name__ in DEPTHWISE:
-        names = ["depthwise_kernel" if name == "kernel" else name for name in names]
-    return names
+    known = named(type(layer).__name__).weight_names
+    return [known.get(name, name) for name in names]
 
 
 def read_weights(layer: Any) -> dict[str, np.ndarray]:
@@ -153,7 +152,7 @@ def _origin(layer: Any) -> tuple[dict[str, Any], Any]:
     kind = type(layer)
     if not is_layer(layer):
         return _operation_origin(layer)
-    if kind.__name__ == "Lambda":
+    if isinstance(layer, backends.module(backends.keras_name(layer)).layers.Lambda):
         return _lambda_origin(layer)
     if kind.__module__.endswith("saved_model.load"):
         return {}, Recipe(kind, lambda config: layer)

@@ -67,7 +67,7 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
     graph = recognised(_graph(walk, layers)) if not problems else None
     for layer in (layers if graph is None else graph.layers).values():
         problems += _problems(layer)
-    if all(layer.kind == "InputLayer" for layer in layers.values()) and not problems:
+    if all(layer.is_input for layer in layers.values()) and not problems:
         problems.append("it holds no layer between its inputs and its outputs.")
     if graph is None or problems:
         raise ModelError(f"'{model.name}' cannot be read", problems)

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape, map_refs
-
-NORMALISING = frozenset(["LayerNormalization", "RMSNormalization", "UnitNormalization"])
+from keras_robust_prune.layers.base import layer_type
 
 # Keras pads the last axis of tensors with so many axes (without the batch axis); smaller ones are reshaped.
 PADDED_RANKS = (3, 4)
@@ -43,7 +42,7 @@ def num_zeros(graph: Graph, node: Node) -> int:
     shape = graph.shape(node.inputs[0]) if node.inputs else ()
     weights = list(_plain_weights(layer).values())
     axes = normalised_axes(layer, len(shape))
-    if layer.kind not in NORMALISING or not weights or len(shape) - 1 not in axes:
+    if not layer_type(layer).over_units or not weights or len(shape) - 1 not in axes:
         return 0
     return int(weights[0].shape[axes.index(len(shape) - 1)] - (shape[-1] or 0))
 
@@ -77,7 +76,7 @@ def spelled_out(graph: Graph) -> Graph:
     for node in graph.nodes:
         layer, zeros = graph.layer_of(node), num_zeros(graph, node)
         known = _reading(node, moved)
-        if layer.kind not in NORMALISING or not (zeros or MASK in layer.weights):
+        if not layer_type(layer).over_units or not (zeros or MASK in layer.weights):
             nodes.append(known)
             continue
         before, after = _around(layer, graph.shape(node.inputs[0]), zeros)
@@ -98,7 +97,7 @@ def without_masks(graph: Graph) -> Graph:
     return graph.with_layers(
         dataclasses.replace(layer, weights=_plain_weights(layer))
         for layer in graph.layers.values()
-        if MASK in layer.weights and layer.kind in NORMALISING
+        if MASK in layer.weights and layer_type(layer).over_units
     )
 
 
@@ -219,7 +218,7 @@ def recognised(graph: Graph) -> Graph:
 def _surrounding(graph: Graph, node: Node) -> list[Node] | None:
     """The calls that `spelled_out` puts around a normalisation, itself among them; None if they are not there."""
     rank = len(node.shapes[0]) if node.shapes else 0
-    if graph.layer_of(node).kind not in NORMALISING or rank not in PADDED_RANKS:
+    if not layer_type(graph.layer_of(node)).over_units or rank not in PADDED_RANKS:
         return None
     around = [_before(graph, node), node, _behind(graph, node)]
     padded, _, cropped = around

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.layers.rules import rule_for
+from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.groups import ChannelGroup
 
@@ -30,9 +30,9 @@ class Remaining:
         self.total = float(graph.num_params if measure == "params" else num_macs(graph))
         self._terms: list[tuple[float, list[list[tuple[str, float]]]]] = []
         for layer in graph.layers.values():
-            rule = rule_for(layer)
-            kernels = [name for name in rule.kernels if name in layer.weights]
-            macs = sum(rule.macs(graph, node) for node in graph.calls[layer.name])
+            kind = layer_type(layer)
+            kernels = kind.kernels_of(layer)
+            macs = sum(kind.macs(graph, node) for node in graph.calls[layer.name])
             entries = sum(layer.weights[name].size for name in kernels)
             for weight, value in layer.weights.items():
                 size = float(value.size)

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, split_activations
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.graph.tracing import PRODUCES
-from keras_robust_prune.layers.lowering.base import LoweringError
-from keras_robust_prune.layers.rules.base import channel_axis
+from keras_robust_prune.layers.base import channel_axis, layer_type
+from keras_robust_prune.layers.calls import LoweringError
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.primitives.program import Program
 from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
@@ -27,10 +28,6 @@ from keras_robust_prune.verify.bounds import Bounds, interval_bounds
 
 # An interval narrower than this share of its value is a constant; the rest is outward rounding.
 ROUNDING = 1e-9
-HAVE_BIAS = frozenset(
-    ["Dense", *(f"Conv{n}D" for n in (1, 2, 3)), *(f"Conv{n}DTranspose" for n in (1, 2, 3))]
-    + [f"SeparableConv{n}D" for n in (1, 2)]
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -247,7 +244,7 @@ def _folds(
     for reading in readings:
         layer = graph.layer_of(reading.node)
         value = _values(reading, np.array([unit]), bounds)
-        if layer.kind not in HAVE_BIAS:
+        if layer_type(layer).bias is None:
             if value.any():
                 return False
         elif not inexact and (value.any() or len(graph.calls[layer.name]) > 1):
@@ -290,8 +287,9 @@ def _with_biases(
         inexact = max(_border(graph, readings[call], part, delta) for call, part in calls.items())
         scale = max(float(np.abs(part).max()) for part in calls.values())
         border[name] = inexact if inexact > ROUNDING * (1.0 + scale) else 0.0
-        bias = layer.weights.get("bias", np.float32(0.0)) + delta
-        weights = {**layer.weights, "bias": bias.astype(np.float32)}
+        key = layer_type(layer).bias or ""
+        bias = layer.weights.get(key, np.float32(0.0)) + delta
+        weights = {**layer.weights, key: bias.astype(np.float32)}
         config = {**layer.config, "use_bias": True}
         changed.append(dataclasses.replace(layer, weights=weights, config=config))
     return changed, border

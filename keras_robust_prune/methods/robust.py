@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, split_activations
+from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.lowering import lower
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.methods.budgets import removed_per_group
 from keras_robust_prune.methods.problem import Problem, PruningState

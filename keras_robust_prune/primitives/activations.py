@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -267,10 +267,112 @@ def hard_sigmoid(keras: str) -> Elementwise:
     return piecewise_linear("hard_sigmoid", (-3.0, 3.0), (0.0, 1 / 6, 0.0))
 
 
+def celu(alpha: float = 1.0) -> Elementwise:
+    """X above 0, alpha * (exp(x / alpha) - 1) below."""
+    alpha = float(alpha)
+
+    def function(x: np.ndarray) -> np.ndarray:
+        return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
+
+    def derivative(x: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(x, 0) / alpha)
+
+    return Elementwise("celu", function, derivative, (0.0,), convex=True)
+
+
+def hard_shrink(threshold: float = 0.5) -> Elementwise:
+    """X outside of [-threshold, threshold], 0 inside: two jumps."""
+    edge = float(threshold)
+
+    def function(x: np.ndarray) -> np.ndarray:
+        return np.where(np.abs(x) > edge, x, 0 * x)
+
+    def derivative(x: np.ndarray) -> np.ndarray:
+        return (np.abs(x) > edge).astype(x.dtype)
+
+    return Elementwise(
+        "hard_shrink", function, derivative, (-edge, edge), bent=False, continuous=False, ulps=0
+    )
+
+
+def soft_shrink(threshold: float = 0.5) -> Elementwise:
+    """X less the threshold outside of [-threshold, threshold], 0 inside."""
+    edge = float(threshold)
+    return piecewise_linear("soft_shrink", (-edge, edge), (1.0, 0.0, 1.0))
+
+
+def squareplus(b: float = 4.0) -> Elementwise:
+    """(x + sqrt(x^2 + b)) / 2."""
+
+    def function(x: np.ndarray) -> np.ndarray:
+        return (x + np.sqrt(np.square(x) + b)) / 2
+
+    def derivative(x: np.ndarray) -> np.ndarray:
+        return (1 + x / np.sqrt(np.square(x) + b)) / 2
+
+    return Elementwise("squareplus", function, derivative, convex=True)
+
+
+def sparse_plus() -> Elementwise:
+    """0 up to -1, x from 1 on, (x + 1)^2 / 4 between."""
+    return Elementwise(
+        "sparse_plus",
+        lambda x: np.where(x >= 1, x, np.square(np.maximum(x + 1, 0)) / 4),
+        lambda x: np.clip((x + 1) / 2, 0, 1),
+        (-1.0, 1.0),
+        convex=True,
+    )
+
+
+def tanh_shrink() -> Elementwise:
+    """X - tanh(x)."""
+    return Elementwise("tanh_shrink", lambda x: x - np.tanh(x), lambda x: np.tanh(x) ** 2, (0.0,))
+
+
 SELU = (1.6732632423543772, 1.0507009873554805)
+# What Keras calls every activation that works number by number: made of `"tf_keras"` or `"keras"`, where they differ,
+# and of further arguments by name.
+_TABLE: dict[str, Callable[[str, Mapping[str, Any]], Elementwise]] = {
+    "celu": lambda _, config: celu(config.get("alpha", 1.0)),
+    "elu": lambda _, config: elu(config.get("alpha", 1.0)),
+    "exp": lambda *_: exponential(),
+    "exponential": lambda *_: exponential(),
+    "gelu": lambda _, config: gelu(bool(config.get("approximate", False))),
+    "hard_shrink": lambda _, config: hard_shrink(config.get("threshold", 0.5)),
+    "hard_sigmoid": lambda keras, _: hard_sigmoid(keras),
+    "hard_silu": lambda *_: hard_swish(),
+    "hard_swish": lambda *_: hard_swish(),
+    "hard_tanh": lambda *_: piecewise_linear("hard_tanh", (-1.0, 1.0), (0.0, 1.0, 0.0), -1.0),
+    "leaky_relu": lambda _, config: leaky_relu(
+        config.get("alpha", config.get("negative_slope", 0.2))
+    ),
+    "linear": lambda *_: linear(),
+    "log_sigmoid": lambda *_: log_sigmoid(),
+    "mish": lambda *_: mish(),
+    "relu": lambda _, config: relu(
+        config.get("max_value"),
+        config.get("negative_slope", config.get("alpha", 0.0)),
+        config.get("threshold", 0.0),
+    ),
+    "relu6": lambda *_: relu(6.0),
+    "selu": lambda *_: elu(*SELU, name="selu"),
+    "sigmoid": lambda *_: sigmoid(),
+    "silu": lambda *_: swish(),
+    "soft_shrink": lambda _, config: soft_shrink(config.get("threshold", 0.5)),
+    "softplus": lambda *_: softplus(),
+    "softsign": lambda *_: softsign(),
+    "sparse_plus": lambda *_: sparse_plus(),
+    "sparse_sigmoid": lambda *_: piecewise_linear("sparse_sigmoid", (-1.0, 1.0), (0.0, 0.5, 0.0)),
+    "squareplus": lambda _, config: squareplus(config.get("b", 4.0)),
+    "swish": lambda *_: swish(),
+    "tanh": lambda *_: tanh(),
+    "tanh_shrink": lambda *_: tanh_shrink(),
+}
+NAMES = frozenset(_TABLE)
+"""Every name that `named` knows."""
 
 
-def named(name: str, keras: str, config: Any = None) -> Elementwise | None:
+def named(name: str, keras: str, config: Mapping[str, Any] | None = None) -> Elementwise | None:
     """The activation that Keras calls `name`; None if it is not an element-wise one that we know.
 
     Args:
@@ -278,33 +380,4 @@ def named(name: str, keras: str, config: Any = None) -> Elementwise | None:
         keras: `"tf_keras"` or `"keras"`, where they differ.
         config: further arguments by name.
     """
-    config = config or {}
-    if name in ("elu", "celu"):
-        return elu(config.get("alpha", 1.0)) if name == "elu" else None
-    if name == "leaky_relu":
-        return leaky_relu(config.get("alpha", config.get("negative_slope", 0.2)))
-    if name == "relu":
-        slope = config.get("negative_slope", config.get("alpha", 0.0))
-        return relu(config.get("max_value"), slope, config.get("threshold", 0.0))
-    if name == "gelu":
-        return gelu(bool(config.get("approximate", False)))
-    makers: dict[str, Callable[[], Elementwise]] = {
-        "linear": linear,
-        "relu6": lambda: relu(6.0),
-        "selu": lambda: elu(*SELU, name="selu"),
-        "sigmoid": sigmoid,
-        "hard_sigmoid": lambda: hard_sigmoid(keras),
-        "tanh": tanh,
-        "hard_tanh": lambda: piecewise_linear("hard_tanh", (-1.0, 1.0), (0.0, 1.0, 0.0), -1.0),
-        "softplus": softplus,
-        "softsign": softsign,
-        "log_sigmoid": log_sigmoid,
-        "exponential": exponential,
-        "exp": exponential,
-        "mish": mish,
-        "swish": swish,
-        "silu": swish,
-        "hard_swish": hard_swish,
-        "hard_silu": hard_swish,
-    }
-    return makers[name]() if name in makers else None
+    return _TABLE[name](keras, config or {}) if name in _TABLE else None

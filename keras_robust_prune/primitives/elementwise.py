@@ -89,10 +89,11 @@ class Elementwise(Primitive):
         if self.bent:
             points += self.stationary(x, slope)
         if not self.continuous:
-            down = x.lower.dtype.type(-np.inf)
+            number = x.lower.dtype.type
             points += [
-                np.clip(np.nextafter(x.lower.dtype.type(at), down), x.lower, x.upper)
+                np.clip(np.nextafter(number(at), number(side)), x.lower, x.upper)
                 for at in self.breaks
+                for side in (-np.inf, np.inf)
             ]
         values = [self.forward(point) - slope * point for point in points]
         return np.minimum.reduce(values), np.maximum.reduce(values)

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.layers.rules import rule_for
-from keras_robust_prune.layers.rules.base import known_size
+from keras_robust_prune.layers.base import known_size, layer_type
 from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups
 
 
@@ -25,7 +24,7 @@ class Cost(NamedTuple):
 
 def num_macs(graph: Graph) -> int:
     """Multiply-accumulate operations of the whole network on one input."""
-    return sum(rule_for(graph.layer_of(node)).macs(graph, node) for node in graph.nodes)
+    return sum(layer_type(graph.layer_of(node)).macs(graph, node) for node in graph.nodes)
 
 
 def num_values(graph: Graph) -> int:
@@ -70,10 +69,10 @@ def unit_cost(graph: Graph, group: ChannelGroup) -> Cost:
         layer = graph.layers[name]
         saved = layer.weights[weight].size * (1.0 - left)
         params += saved
-        rule = rule_for(layer)
-        names = rule.kernels_of(layer)
+        kind = layer_type(layer)
+        names = kind.kernels_of(layer)
         kernels = sum(layer.weights[name].size for name in names)
         if kernels:
-            per_entry = sum(rule.macs(graph, node) for node in graph.calls[name]) / kernels
+            per_entry = sum(kind.macs(graph, node) for node in graph.calls[name]) / kernels
             macs += saved * per_entry if weight in names else 0.0
     return Cost(params, macs)

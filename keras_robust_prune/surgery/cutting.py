@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.graph.tracing import CONSUMES
-from keras_robust_prune.layers.rules import rule_for
-from keras_robust_prune.layers.rules.calls import map_constants
+from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.layers.calls import map_constants
 from keras_robust_prune.surgery.dropping import Axis, Gone, Readers, blinded, entries_gone
 from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -95,7 +95,7 @@ def _cut_layer(graph: Graph, layer: Layer, gone: Mapping[Axis, Gone]) -> Layer:
         del weights[MASK]
     for weight, value in weights.items():
         lengths.update({(weight, axis): length for axis, length in enumerate(value.shape)})
-    config = {**layer.config, **rule_for(layer).resize(layer, lengths)}
+    config = {**layer.config, **layer_type(layer).resize(layer, lengths)}
     return dataclasses.replace(layer, config=config, weights=weights)
 
 
@@ -105,7 +105,7 @@ def _cut_call(
     """The call with shorter constants among its arguments and the shapes of its outputs after the cut."""
     args, kwargs = node.args, node.kwargs
     if shapes != node.shapes:
-        args, kwargs = rule_for(graph.layer_of(node)).resize_call(graph, node, shapes)
+        args, kwargs = layer_type(graph.layer_of(node)).resize_call(graph, node, shapes)
     cuts = {
         (weight, axis): part.entries
         for (layer, weight, axis), part in gone.items()

@@ -18,8 +18,15 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, refs_in
-from keras_robust_prune.graph.tracing import CONSUMES, NORMALISES, PRODUCES, Freeze, Labels, Tracing
-from keras_robust_prune.layers.rules import Barrier, rule_for
+from keras_robust_prune.graph.tracing import (
+    CONSUMES,
+    NORMALISES,
+    PRODUCES,
+    Labels,
+    Protection,
+    Tracing,
+)
+from keras_robust_prune.layers.base import Unsupported, layer_type
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,11 +160,11 @@ def find_groups(graph: Graph, keep: Iterable[str] = ()) -> ChannelGroups:
         ValueError: `keep` names a layer that is not there, or no unit of the network can be removed.
     """
     tracing, labels = trace(graph)
-    _freeze_kept(graph, tuple(keep), tracing, labels)
+    _protect_kept(graph, tuple(keep), tracing, labels)
     classes = tracing.classes()
-    frozen = _frozen(tracing, classes)
-    groups, members = _group(tracing, classes, frozen)
-    kept = _kept(tracing, classes, frozen, groups)
+    protected = _protected(tracing, classes)
+    groups, members = _group(tracing, classes, protected)
+    kept = _kept(tracing, classes, protected, groups)
     if not groups:
         reasons = "".join(f"\n- {item.layer}: {item.reason}" for item in kept)
         raise ValueError(
@@ -174,12 +181,12 @@ def trace(graph: Graph) -> tuple[Tracing, Mapping[Ref, Labels]]:
     for node in graph.nodes:
         for index, found in enumerate(_pass(graph, node, labels, tracing)):
             labels[Ref(node.name, index)] = found
-    before = tracing.freezes
-    tracing.freezes = []  # of several reasons the first counts: that a unit is an output
+    before = tracing.protections
+    tracing.protections = []  # of several reasons the first counts: that a unit is an output
     for ref in graph.outputs:
-        tracing.freeze(labels[ref].ids, "output", ref.node, "is an output of the network")
-    tracing.freezes += before
-    tracing.freeze_layers({layer: item[:2] for layer, item in tracing.barriers.items()})
+        tracing.protect(labels[ref].ids, "output", ref.node, "is an output of the network")
+    tracing.protections += before
+    tracing.protect_layers({layer: item[:2] for layer, item in tracing.unsupported.items()})
     return tracing, labels
 
 
@@ -189,41 +196,41 @@ def _pass(
     """Labels of a node's outputs. Masks only tell which time steps count, so their elements stay."""
     layer = graph.layer_of(node)
     fresh = [_new_labels(tracing, f"{node.name}:{k}", shape) for k, shape in enumerate(node.shapes)]
-    if layer.kind == "InputLayer":
+    if layer.is_input:
         for item in fresh:
-            tracing.freeze(item.ids, "input", node.layer, "is an input of the network")
+            tracing.protect(item.ids, "input", node.layer, "is an input of the network")
         return fresh
     masks = {key: value for key, value in node.kwargs.items() if "mask" in key}
     data = {key: value for key, value in node.kwargs.items() if key not in masks}
     call = dataclasses.replace(node, inputs=refs_in([node.args, data]), kwargs=data)
     inputs = [labels[ref] for ref in call.inputs]
     for ref in refs_in(masks):
-        tracing.freeze(labels[ref].ids, "mask", node.layer, "takes it as a mask")
+        tracing.protect(labels[ref].ids, "mask", node.layer, "takes it as a mask")
     try:
-        found = tuple(rule_for(layer).trace(graph, call, inputs, tracing))
-    except Barrier as barrier:
+        found = tuple(layer_type(layer).trace(graph, call, inputs, tracing))
+    except Unsupported as error:
         width = max([len(item.ids) for item in fresh], default=0)
-        tracing.bar(node.layer, barrier.code, barrier.reason, width)
+        tracing.refuse(node.layer, error.code, error.reason, width)
         for item in (*inputs, *fresh):
-            tracing.freeze(item.ids, barrier.code, node.layer, barrier.reason)
+            tracing.protect(item.ids, error.code, node.layer, error.reason)
         return fresh
     _check(node, layer, found)
     return found
 
 
 def _check(node: Node, layer: Layer, found: Sequence[Labels]) -> None:
-    """What a rule returned fits the outputs."""
+    """What a trace returned fits the outputs."""
     if len(found) != len(node.shapes):
         raise ValueError(
-            f"The rule of '{layer.name}' ({layer.kind}) returned labels for {len(found)} outputs, but the layer has "
-            f"{len(node.shapes)}. A rule's trace returns one Labels per output."
+            f"The trace of '{layer.name}' ({layer.kind}) returned labels for {len(found)} outputs, but the layer has "
+            f"{len(node.shapes)}. It returns one Labels per output."
         )
     for item, shape in zip(found, node.shapes, strict=True):
         length = shape[item.axis] if 0 <= item.axis < len(shape) else 1 if not shape else -1
         if length not in (None, len(item.ids)):
             raise ValueError(
-                f"The rule of '{layer.name}' ({layer.kind}) returned {len(item.ids)} labels on axis {item.axis}, but "
-                f"the output's shape is {shape} without the batch axis. A rule's trace returns the axis the units lie "
+                f"The trace of '{layer.name}' ({layer.kind}) returned {len(item.ids)} labels on axis {item.axis}, but "
+                f"the output's shape is {shape} without the batch axis. It returns the axis the units lie "
                 "on, and one label per entry of it."
             )
 
@@ -233,7 +240,7 @@ def _new_labels(tracing: Tracing, owner: str, shape: tuple[int | None, ...]) -> 
     return Labels(max(len(shape) - 1, 0), tracing.fresh(owner, (shape or (1,))[-1] or 1, "tensor"))
 
 
-def _freeze_kept(
+def _protect_kept(
     graph: Graph, keep: tuple[str, ...], tracing: Tracing, labels: Mapping[Ref, Labels]
 ) -> None:
     unknown = [name for name in keep if name not in graph.layers]
@@ -248,23 +255,23 @@ def _freeze_kept(
         if node.layer in keep:
             for index in range(len(node.shapes)):
                 ids = labels[Ref(node.name, index)].ids
-                tracing.freeze(ids, "kept_by_user", node.layer, "is kept as asked")
+                tracing.protect(ids, "kept_by_user", node.layer, "is kept as asked")
     for use in tracing.uses.values():
         if use.layer in keep and use.role == PRODUCES:
-            tracing.freeze(use.ids, "kept_by_user", use.layer, "is kept as asked")
+            tracing.protect(use.ids, "kept_by_user", use.layer, "is kept as asked")
 
 
-def _frozen(tracing: Tracing, classes: np.ndarray) -> np.ndarray:
-    """For every element the index of the first freeze of its class, or -1."""
-    first = np.full(tracing.count, len(tracing.freezes))
-    for index, freeze in enumerate(tracing.freezes):
-        np.minimum.at(first, classes[freeze.ids], index)
-    first[first == len(tracing.freezes)] = -1
+def _protected(tracing: Tracing, classes: np.ndarray) -> np.ndarray:
+    """For every element the index of the first protection of its class, or -1."""
+    first = np.full(tracing.count, len(tracing.protections))
+    for index, found in enumerate(tracing.protections):
+        np.minimum.at(first, classes[found.ids], index)
+    first[first == len(tracing.protections)] = -1
     return first[classes]
 
 
 def _group(
-    tracing: Tracing, classes: np.ndarray, frozen: np.ndarray
+    tracing: Tracing, classes: np.ndarray, protected: np.ndarray
 ) -> tuple[tuple[ChannelGroup, ...], list[list[int]]]:
     """Free classes with the same signature, the slots that they index and how often, are one group.
 
@@ -280,7 +287,7 @@ def _group(
         parts = np.split(order, starts[1:])
         mine = {}
         for root, part in zip(found.tolist(), parts, strict=True):
-            if frozen[root] < 0:
+            if protected[root] < 0:
                 mine[root] = part
                 signature.setdefault(root, []).append((index, len(part)))
         positions.append(mine)
@@ -336,7 +343,7 @@ def _named(groups: list[ChannelGroup]) -> tuple[ChannelGroup, ...]:
 
 
 def _kept(
-    tracing: Tracing, classes: np.ndarray, frozen: np.ndarray, groups: tuple[ChannelGroup, ...]
+    tracing: Tracing, classes: np.ndarray, protected: np.ndarray, groups: tuple[ChannelGroup, ...]
 ) -> tuple[Kept, ...]:
     """Per producing layer: how many units stay, and the reason of the first of them."""
     in_groups: dict[tuple[str, str, int], set[int]] = {}
@@ -351,9 +358,9 @@ def _kept(
         free = in_groups.get(key, set())
         stay = [k for k in range(len(use.ids)) if k not in free]
         if stay:
-            why = _why(tracing, int(frozen[use.ids[stay[0]]]), len(stay))
+            why = _why(tracing, int(protected[use.ids[stay[0]]]), len(stay))
             kept[use.layer] = Kept(use.layer, len(stay), *why)
-    for layer, (code, reason, num_units) in tracing.barriers.items():
+    for layer, (code, reason, num_units) in tracing.unsupported.items():
         if code in ("no_rule", "opaque") and layer not in kept:
             kept[layer] = Kept(layer, num_units, code, f"it {reason}")
     return tuple(kept.values())
@@ -364,5 +371,5 @@ def _why(tracing: Tracing, index: int, count: int) -> tuple[str, str]:
         if count == 1:
             return "last_unit", "its only unit stays: every layer keeps at least one"
         return "no_consumer", "no layer that can be cut reads its units"
-    freeze: Freeze = tracing.freezes[index]
-    return freeze.code, f"its units reach '{freeze.layer}', which {freeze.reason}"
+    found: Protection = tracing.protections[index]
+    return found.code, f"its units reach '{found.layer}', which {found.reason}"

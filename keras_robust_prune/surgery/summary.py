@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras_robust_prune.graph.graph import Graph, Shape
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.layers.rules import rule_for
+from keras_robust_prune.layers.base import layer_type
 
 
 class LayerCost(NamedTuple):
@@ -132,9 +132,9 @@ def summary(model: Any, trust: bool = False) -> Summary:
     layers = []
     for name, layer in graph.layers.items():
         calls = graph.calls[name]
-        if layer.kind == "InputLayer" or not calls:
+        if layer.is_input or not calls:
             continue
-        macs = sum(rule_for(layer).macs(graph, node) for node in calls)
+        macs = sum(layer_type(layer).macs(graph, node) for node in calls)
         layers.append(LayerCost(name, layer.kind, calls[0].shapes[0], layer.num_params, macs))
     return Summary(graph.name, tuple(layers))
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
+from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.synthesis.priors import InputSpace, start
 from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
@@ -37,8 +38,7 @@ def statistics(graph: Graph) -> tuple[Node, ...]:
     return tuple(
         node
         for node in graph.nodes
-        if graph.layer_of(node).kind == "BatchNormalization"
-        and "moving_mean" in graph.layer_of(node).weights
+        if layer_type(graph.layer_of(node)).statistics(graph.layer_of(node))
     )
 
 

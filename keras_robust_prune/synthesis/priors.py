@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.layers.base import layer_type
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +78,8 @@ def input_spaces(graph: Graph, input_range: Any = (0.0, 1.0)) -> tuple[InputSpac
 
 def _num_tokens(graph: Graph, ref: Ref) -> int:
     kinds = [graph.layer_of(node) for node in graph.readers.get(ref, ())]
-    return min((int(x.config["input_dim"]) for x in kinds if x.kind == "Embedding"), default=0)
+    found = (layer_type(layer).num_tokens(layer) for layer in kinds)
+    return min((number for number in found if number), default=0)
 
 
 def start(space: InputSpace, count: int, rng: np.random.Generator, sparse: float = 0.5) -> Any:

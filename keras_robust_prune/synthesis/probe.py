@@ -15,6 +15,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.keras_io.reading import build
+from keras_robust_prune.layers.base import layer_type
 
 # Numbers that one batch's tensors may hold: keeps a run within about a gigabyte.
 _NUMBERS = 2**27
@@ -93,12 +94,9 @@ def logit_refs(graph: Graph) -> tuple[Ref, ...]:
 
 
 def _logit(graph: Graph, ref: Ref) -> Ref:
-    node = graph.node[ref.node]
     layer = graph.layer_of(ref)
-    is_last = layer.kind == "Softmax" or (
-        layer.kind == "Activation" and layer.config.get("activation") in ("softmax", "sigmoid")
-    )
-    return node.inputs[0] if is_last else ref
+    closes = layer_type(layer).gives_probabilities(layer)
+    return graph.node[ref.node].inputs[0] if closes else ref
 
 
 def scores(logits: Any) -> Any:

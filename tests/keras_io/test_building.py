@@ -9,8 +9,9 @@ import pytest
 from networks import CASES, CHAIN_CASES, network, outputs_of, random_inputs
 
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import Graph, Layer, Ref, split_activations
+from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.keras_io.reading import ModelError, build, read
+from keras_robust_prune.layers.splitting import split_activations
 
 BOTH = pytest.mark.parametrize("keras", backends.NAMES)
 

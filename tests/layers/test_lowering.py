@@ -9,10 +9,10 @@ import pytest
 from networks import CASES, network, outputs_of, random_inputs, randomise
 
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import Graph, Node
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.layers.lowering import LoweringError, lower
-from keras_robust_prune.layers.rules import Rule, register_rule
+from keras_robust_prune.layers.base import LayerType, register_layer
+from keras_robust_prune.layers.calls import Call, LoweringError
+from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives import activations
 from keras_robust_prune.primitives.base import Scale
 
@@ -35,7 +35,7 @@ def test_networks(name: str, keras: str):
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_BOUNDS))
 def test_layers_without_bounds_are_named_with_a_way_out(name: str):
-    with pytest.raises(LoweringError, match="register_rule") as caught:
+    with pytest.raises(LoweringError, match="register_layer") as caught:
         lower(read(network(name)))
     assert "'" in str(caught.value)
 
@@ -99,7 +99,15 @@ def test_layers(kind: str, shape: tuple[int, ...], config: dict[str, Any], keras
 
 BOTH = ["elu", "exponential", "gelu", "hard_sigmoid", "linear", "relu", "selu", "sigmoid"]
 BOTH += ["softplus", "softsign", "swish", "tanh", "softmax", "mish"]
-NEWER = ["relu6", "leaky_relu", "log_sigmoid", "hard_silu", "hard_tanh", "silu"]
+NEWER = ["relu6", "leaky_relu", "log_sigmoid", "hard_silu", "hard_tanh", "silu", "celu"]
+NEWER += [
+    "hard_shrink",
+    "soft_shrink",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+    "tanh_shrink",
+]
 
 
 @pytest.mark.parametrize(
@@ -120,20 +128,20 @@ def test_an_open_size_is_refused_with_the_way_out():
         lower(read(model))
 
 
-def test_a_layer_of_ones_own_is_lowered_by_its_rule():
+def test_a_layer_of_ones_own_is_lowered_as_it_says():
     keras = backends.tf_keras()
 
     class Halved(keras.layers.Layer):
         def call(self, x: Any) -> Any:
             return backends.tensorflow().nn.relu(x / 2)
 
-    class Halves(Rule):
-        def lower(self, graph: Graph, node: Node) -> Any:
-            shape = graph.shape(node.inputs[0])
-            return [Scale(shape, np.array(0.5)), activations.relu()]
+    class Halves(LayerType):
+        def lower(self, call: Call) -> int:
+            (x,) = call.inputs
+            return call.apply(activations.relu(), call.emit(Scale(call.shape(x), np.array(0.5)), x))
 
     model = randomise(keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3), Halved()]))
     with pytest.raises(LoweringError, match="Halved"):
         lower(read(model))
-    register_rule("Halved", Halves())
+    register_layer("Halved", Halves)
     agree(model, np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32))

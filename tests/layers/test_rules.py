@@ -11,8 +11,7 @@ from hand_made import behind, call, dense, graph_of, source, told
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref
 from keras_robust_prune.graph.tracing import Labels, Tracing
-from keras_robust_prune.layers.rules import Barrier, Rule, register_rule, rule_for
-from keras_robust_prune.layers.rules.base import KERAS_RULES
+from keras_robust_prune.layers.base import KERAS, LayerType, Unsupported, layer_type, register_layer
 from keras_robust_prune.surgery.groups import trace
 
 
@@ -45,7 +44,7 @@ def test_einsum_dense() -> None:
     assert uses["kernel", 0] == ("consumes", [0, 1, 2])
     assert uses["bias", 0] == ("produces", [100, 101])
     layer = Layer("layer", "EinsumDense", config, {"kernel": np.zeros((3, 2))})
-    assert rule_for(layer).resize(layer, {("kernel", 1): 1, ("kernel", 0): 3}) == {
+    assert layer_type(layer).resize(layer, {("kernel", 1): 1, ("kernel", 0): 3}) == {
         "output_shape": (None, 1)
     }
 
@@ -87,7 +86,7 @@ def test_grouped_convolution_ties_what_meets_in_a_group() -> None:
     classes = tracing.classes()
     members = [*labels[Ref("source")].ids, *labels[Ref("layer")].ids]
     assert [int(c) for c in classes[members] - classes[members[0]]] == [0, 0, 2, 2, 0, 2]
-    rule = rule_for(node[0])
+    rule = layer_type(node[0])
     assert rule.resize(node[0], {("kernel", 3): 1}) == {"filters": 1, "groups": 1}
 
 
@@ -157,7 +156,7 @@ def test_group_normalization_ties_its_groups() -> None:
     tracing, labels = trace(graph_of([*source((5, 4)), node], ["source_input"]))
     ids = labels[Ref("source")].ids
     assert (tracing.classes()[ids] - ids[0]).tolist() == [0, 0, 2, 2]
-    assert rule_for(node[0]).resize(node[0], {("gamma", 0): 2, ("beta", 0): 2}) == {"groups": 1}
+    assert layer_type(node[0]).resize(node[0], {("gamma", 0): 2, ("beta", 0): 2}) == {"groups": 1}
 
 
 def test_slopes_go_with_their_units_unless_shared_among_them() -> None:
@@ -234,7 +233,7 @@ def test_a_gate_of_width_one_stays() -> None:
     tracing, labels = trace(graph_of(nodes, ["source_input"]))
     assert told(tracing, labels)[:2] == (1, [0, 1, 2])
     gate = labels[Ref("other")].ids[0]
-    assert any(gate in freeze.ids and freeze.code == "broadcast" for freeze in tracing.freezes)
+    assert any(gate in found.ids and found.code == "broadcast" for found in tracing.protections)
 
 
 def test_concatenate() -> None:
@@ -282,7 +281,7 @@ def test_time_distributed_applies_the_inner_rule() -> None:
     axis, units, uses = told(tracing, labels)
     assert (axis, units) == (2, [100, 101])
     assert uses["kernel", 1] == ("consumes", [0, 1, 2])
-    rule = rule_for(node[0])
+    rule = layer_type(node[0])
     assert rule.resize(node[0], {("kernel", 2): 1})["layer"]["config"]["filters"] == 1
     assert rule.kernels_of(node[0]) == ("kernel",)
     assert rule.macs(graph_of([*source((7, 5, 3)), node]), node[1]) == 7 * 5 * 3 * 2
@@ -316,7 +315,7 @@ def test_attention_has_heads_and_units() -> None:
     assert labels[Ref("layer", 1)].axis == 0
     assert len(labels[Ref("layer", 1)].ids) == 2
     projected = 6 * 3 * 2 * 4 + 2 * (8 * 3 * 2 * 4) + 6 * 2 * 4 * 5
-    assert rule_for(node[0]).macs(graph, node[1]) == projected + 6 * 8 * 2 * (4 + 4)
+    assert layer_type(node[0]).macs(graph, node[1]) == projected + 6 * 8 * 2 * (4 + 4)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "Bidirectional", "Lambda", "Masking", "Dot", "MyLayer"])
@@ -344,29 +343,29 @@ def test_keras_rules_do_not_serve_other_classes_of_the_same_name() -> None:
     layer = Layer("a", "Dense", {}, {}, Dense)
     node = Node("a", "a", (), {}, (), ((3,),))
     graph = graph_of([(layer, node)])
-    with pytest.raises(Barrier, match="no rule"):
-        rule_for(layer).trace(graph, node, (), Tracing())
+    with pytest.raises(Unsupported, match="register_layer"):
+        layer_type(layer).trace(graph, node, (), Tracing())
     loaded = Layer("a", "Dense", {}, {}, Loaded)
-    with pytest.raises(Barrier, match="custom_objects"):
-        rule_for(loaded).trace(graph, node, (), Tracing())
-    assert rule_for(Layer("a", "Dense", {})) is KERAS_RULES["Dense"]
+    with pytest.raises(Unsupported, match="custom_objects"):
+        layer_type(loaded).trace(graph, node, (), Tracing())
+    assert layer_type(Layer("a", "Dense", {})) is KERAS["Dense"]
 
 
-class Wrong(Rule):
+class Wrong(LayerType):
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         return [Labels(0, inputs[0].ids)]
 
 
-def test_a_rule_that_tells_nonsense_is_named() -> None:
-    register_rule("TellsNonsense", Wrong())
+def test_a_type_that_tells_nonsense_is_named() -> None:
+    register_layer("TellsNonsense", Wrong)
     with pytest.raises(ValueError, match="returned 3 labels on axis 0"):
         behind("TellsNonsense", (4, 3), (4, 3))
     with pytest.raises(ValueError, match="one Labels per output"):
         behind("TellsNonsense", (3,), [(3,), (3,)])
-    with pytest.raises(TypeError, match="instance of a Rule"):
-        register_rule("TellsNonsense", Wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="subclass of LayerType"):
+        register_layer("TellsNonsense", int)  # type: ignore[arg-type]
 
 
 def test_macs() -> None:
@@ -381,4 +380,4 @@ def test_macs() -> None:
     graph = graph_of(nodes)
     expected = {"a": 16 * 135, "b": 16 * 45, "c": 16 * 40, "d": 0, "e": 14}
     for name, macs in expected.items():
-        assert rule_for(graph.layers[name]).macs(graph, graph.node[name]) == macs
+        assert layer_type(graph.layers[name]).macs(graph, graph.node[name]) == macs

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis.perturbation import around, radius
 from keras_robust_prune.synthesis.priors import input_spaces
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from networks import network
 
-from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis.priors import InputSpace, input_spaces, smooth_noise, start
 from keras_robust_prune.synthesis.probe import ActivationProbe
 from keras_robust_prune.synthesis.synthesis import make_inputs

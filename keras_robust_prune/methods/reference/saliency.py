@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Layer, activation_argument
+from keras_robust_prune.graph.graph import Graph, Layer
+from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.layers.splitting import activation_argument
 from keras_robust_prune.surgery.groups import ChannelGroup, Slot
 
 # Up to this many numbers the Gram matrix is summed in float64: it cancels where units are alike.
@@ -84,12 +86,14 @@ def incoming(graph: Graph, group: ChannelGroup) -> tuple[list[np.ndarray], list[
         kernels = [slot for slot in slots if slot.weight != "bias"]
         bias = next((unit_rows(graph, slot) for slot in slots if slot.weight == "bias"), None)
         width = len(kernels) and _width(graph, kernels[0])
-        if normalization is None or len(normalization.weights["moving_mean"]) != width:
+        scale, shift = (
+            (np.ones(0),) * 2 if normalization is None else scale_and_shift(normalization)
+        )
+        if normalization is None or len(scale) != width:
             weights += [unit_rows(graph, slot) for slot in kernels]
             biases += [] if bias is None else [bias]
             continue
         folded.add(normalization.name)
-        scale, shift = _scale_and_shift(normalization)
         positions = kernels[0].positions
         for slot in kernels:
             rows = unit_rows(graph, slot).reshape(*positions.shape, -1)
@@ -247,10 +251,11 @@ def _passed(graph: Graph, group: ChannelGroup, folded: set[str]) -> list[np.ndar
         layer = graph.layers[slot.layer]
         if slot.layer in folded:
             continue
-        if layer.kind != "BatchNormalization":
+        statistics = layer_type(layer).statistics(layer)
+        if statistics is None:
             found.append(unit_rows(graph, slot))
-        elif slot.weight == "moving_variance":
-            found += [part[slot.positions] for part in _scale_and_shift(layer)]
+        elif slot.weight == statistics.variance:
+            found += [part[slot.positions] for part in scale_and_shift(layer)]
     return found
 
 
@@ -265,15 +270,14 @@ def _normalization_after(graph: Graph, layer: Layer) -> Layer | None:
         return None
     readers = graph.readers.get(calls[0].ref, ())
     reader = graph.layer_of(readers[0]) if len(readers) == 1 else None
-    return reader if reader is not None and reader.kind == "BatchNormalization" else None
+    return reader if reader is not None and layer_type(reader).statistics(reader) else None
 
 
-def _scale_and_shift(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """What BatchNormalization multiplies by and adds, per channel."""
-    weights = layer.weights
-    scale = 1.0 / np.sqrt(weights["moving_variance"] + np.float32(layer.config["epsilon"]))
-    scale = scale * weights.get("gamma", np.float32(1.0))
-    return scale, weights.get("beta", np.float32(0.0)) - weights["moving_mean"] * scale
+def scale_and_shift(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """What a normalisation with stored statistics multiplies by and adds, per channel."""
+    found = layer_type(layer).scale_and_shift(layer)
+    assert found is not None
+    return found
 
 
 def _row_norms(parts: list[np.ndarray], num_units: int) -> np.ndarray:

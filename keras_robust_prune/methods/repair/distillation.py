@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import Graph, split_activations
+from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.synthesis.perturbation import radius
 from keras_robust_prune.synthesis.priors import InputSpace

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Ref
-from keras_robust_prune.methods.repair.readers import branch_of, matrix, rows_of
-from keras_robust_prune.synthesis.gaussian import Gaussian, tile
+from keras_robust_prune.methods.repair.readers import branch_of, matrix, moments_of_rows, rows_of
+from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ROWS = 10_000  # positions that are measured, over one half of the inputs
@@ -160,10 +160,10 @@ def estimate(dense: Graph, name: str, tensors: Mapping[Ref, Gaussian | None]) ->
     """
     layer, calls = dense.layers[name], dense.calls[name]
     inner = tensors.get(calls[0].inputs[0])
-    if inner is None or len(calls) > 1 or layer.kind == "SeparableConv2D":
+    rows = None if inner is None or len(calls) > 1 else moments_of_rows(layer, inner)
+    if rows is None:
         return None
     weights = matrix(dense, name)
-    rows = tile(inner, (len(weights) - 1) // len(inner.mean))
     mean = np.append(rows.mean, 1.0)
     gram = np.outer(mean, mean)
     gram[:-1, :-1] += rows.covariance

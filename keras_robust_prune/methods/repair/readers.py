@@ -1,8 +1,7 @@
 """Readers: layers that mix units linearly and can be solved anew.
 
-Dense, Conv1D and Conv2D without groups, and the pointwise part of SeparableConv2D. A reader's
-weights are a matrix here: one row for every input (of a convolution: every tap of every channel),
-and a last row for the constant.
+What a layer's matrix is its type says (`layers.linear`): one row for every input (of a convolution: every tap of every
+channel), and a last row for the constant.
 """
 
 from __future__ import annotations
@@ -13,32 +12,39 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.graph.tracing import CONSUMES
+from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.layers.linear import LinearView
+from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.surgery.groups import ChannelGroup
 
 
+def view_of(layer: Layer) -> LinearView | None:
+    """A layer as rows times a matrix, or None: then removal is all that is done to it."""
+    return layer_type(layer).linear(layer)
+
+
+def _view(layer: Layer) -> LinearView:
+    view = view_of(layer)
+    if view is None:
+        raise ValueError(
+            f"'{layer.name}' ({layer.kind}) has no linear view that could be solved anew."
+        )
+    return view
+
+
 def kernel_name(layer: Layer) -> str | None:
-    """The kernel that can be re-solved, or None: then removal is all that is done to the layer."""
-    if layer.kind == "Dense":
-        return "kernel"
-    if layer.kind in ("Conv1D", "Conv2D") and layer.config.get("groups", 1) == 1:
-        return "kernel"
-    if layer.kind == "SeparableConv2D":
-        return "pointwise_kernel"
-    return None
+    """The kernel that can be re-solved, or None."""
+    view = view_of(layer)
+    return None if view is None else view.kernel
 
 
 def readers(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     """Layers that read units of the given groups and can be re-solved, in the order of the graph."""
     consuming = {name for group in groups for name in group.consumers}
-    found = []
-    for node in graph.nodes:
-        layer = graph.layer_of(node)
-        if node.layer in consuming and kernel_name(layer) and node.layer not in found:
-            found.append(node.layer)
-    return tuple(found)
+    found = [node.layer for node in graph.nodes if node.layer in consuming]
+    return tuple(name for name in dict.fromkeys(found) if view_of(graph.layers[name]))
 
 
 def unit_rows(group: ChannelGroup, layer: Layer) -> np.ndarray:
@@ -47,55 +53,27 @@ def unit_rows(group: ChannelGroup, layer: Layer) -> np.ndarray:
     Example:
         A unit before a 3x3 convolution owns 9 rows, one per tap.
     """
-    name = kernel_name(layer)
-    (slot,) = [s for s in group.having(CONSUMES) if (s.layer, s.weight) == (layer.name, name)]
-    shape = layer.weights[slot.weight].shape
-    taps = int(np.prod(shape[: slot.axis], dtype=int))
-    rows = np.arange(taps)[None, :, None] * shape[slot.axis] + slot.positions[:, None, :]
-    return rows.reshape(len(slot.positions), -1)
+    view = _view(layer)
+    (slot,) = [
+        s for s in group.having(CONSUMES) if (s.layer, s.weight) == (layer.name, view.kernel)
+    ]
+    return view.rows_of_units(layer, slot.axis, slot.positions)
 
 
 def rows_of(layer: Layer, tensor: Any) -> Any:
     """A reader's input as rows, `(positions, num_rows)`, in the order of its kernel's entries."""
-    tf = backends.tensorflow()
-    if layer.kind == "Dense":
-        return tf.reshape(tensor, (-1, tensor.shape[-1]))
-    config = layer.config
-    if layer.kind == "SeparableConv2D":
-        strides = [1, *_pair(config["strides"]), 1]
-        padding = config["padding"].upper()
-        kernel = layer.weights["depthwise_kernel"]
-        dilations = _pair(config["dilation_rate"])
-        rows = tf.nn.depthwise_conv2d(tensor, kernel, strides, padding, dilations=dilations)
-        return tf.reshape(rows, (-1, rows.shape[-1]))
-    size, stride, dilation = (
-        _pair(config[key]) for key in ("kernel_size", "strides", "dilation_rate")
-    )
-    padding = config["padding"]
-    if layer.kind == "Conv1D":
-        if padding == "causal":
-            tensor = tf.pad(tensor, [[0, 0], [dilation[0] * (size[0] - 1), 0], [0, 0]])
-            padding = "valid"
-        tensor = tensor[:, :, None, :]
-        size, stride, dilation = (size[0], 1), (stride[0], 1), (dilation[0], 1)
-    rows = tf.image.extract_patches(
-        tensor, [1, *size, 1], [1, *stride, 1], [1, *dilation, 1], padding.upper()
-    )
-    return tf.reshape(rows, (-1, rows.shape[-1]))
+    return _view(layer).rows(tensor)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    parts = (value,) if isinstance(value, int) else tuple(value)
-    return (parts[0], parts[-1])
+def moments_of_rows(layer: Layer, inner: Gaussian) -> Gaussian | None:
+    """Estimated moments of a reader's rows from those of its input; None if they are not known."""
+    return _view(layer).moments_of_rows(layer, inner)
 
 
 def matrix(graph: Graph, name: str) -> np.ndarray:
     """A reader's weights, `(num_rows + 1, num_targets)` float64; the last row is its constant."""
     layer = graph.layers[name]
-    kernel = layer.weights[kernel_name(layer) or ""]
-    rows = kernel.reshape(-1, kernel.shape[-1])
-    bias = layer.weights.get("bias", np.zeros(rows.shape[1]))
-    return np.concatenate([rows, bias[None]]).astype("float64")
+    return _view(layer).matrix(layer)
 
 
 def with_matrix(graph: Graph, name: str, values: np.ndarray) -> Graph:
@@ -104,32 +82,33 @@ def with_matrix(graph: Graph, name: str, values: np.ndarray) -> Graph:
     A constant that the layer has no bias for moves into the mean of the BatchNorm behind it.
     """
     layer = graph.layers[name]
-    key = kernel_name(layer) or ""
-    shape = layer.weights[key].shape
-    changed = {(name, key): values[:-1].reshape(shape).astype("float32")}
-    if "bias" in layer.weights:
-        changed[name, "bias"] = values[-1].astype("float32")
-    elif (norm := norm_behind(graph, name)) is not None:
-        mean = norm.weights["moving_mean"] - values[-1]
-        changed[norm.name, "moving_mean"] = mean.astype("float32")
+    view = _view(layer)
+    changed = {(name, key): value for key, value in view.weights(layer, values).items()}
+    if view.bias not in layer.weights and (norm := norm_behind(graph, name)) is not None:
+        statistics = layer_type(norm).statistics(norm)
+        assert statistics is not None
+        mean = statistics.mean
+        moved = norm.weights[mean] - values[-1]
+        changed[norm.name, mean] = moved.astype("float32")
     return graph.with_weights(changed)
 
 
 def norm_behind(graph: Graph, name: str) -> Layer | None:
-    """The BatchNorm that alone reads a layer which is called once, and which reads nothing else."""
+    """The normalisation with stored statistics that alone reads a layer called once, and that reads nothing else."""
     if len(graph.calls[name]) != 1:
         return None
     behind = graph.readers.get(graph.calls[name][0].ref, ())
     if len(behind) != 1 or graph.calls[name][0].ref in graph.outputs:
         return None
     layer = graph.layer_of(behind[0])
-    single = len(graph.calls[layer.name]) == 1 and "moving_mean" in layer.weights
-    return layer if layer.kind == "BatchNormalization" and single else None
+    single = len(graph.calls[layer.name]) == 1 and layer_type(layer).statistics(layer)
+    return layer if single else None
 
 
 def takes_constant(graph: Graph, name: str) -> bool:
     """Whether a constant can be added to what a reader computes."""
-    return "bias" in graph.layers[name].weights or norm_behind(graph, name) is not None
+    layer = graph.layers[name]
+    return _view(layer).bias in layer.weights or norm_behind(graph, name) is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,12 +131,13 @@ def branch_of(graph: Graph, name: str) -> Branch | None:
     scale: np.ndarray | float = 1.0
     norm = norm_behind(graph, name)
     if norm is not None:
-        gamma = norm.weights.get("gamma", np.ones(1))
-        factor = gamma / np.sqrt(norm.weights["moving_variance"] + norm.config["epsilon"])
+        affine = layer_type(norm).scale_and_shift(norm)
+        assert affine is not None
+        factor = affine[0]
         scale = np.where(abs(factor) < 1e-3, np.inf, factor)
         ref = graph.calls[norm.name][0].ref
     behind = graph.readers.get(ref, ())
-    if len(behind) != 1 or graph.layer_of(behind[0]).kind != "Add":
+    if len(behind) != 1 or not layer_type(graph.layer_of(behind[0])).sums:
         return None
     others = tuple(other for other in behind[0].inputs if other != ref)
     same = all(graph.shape(other) == graph.shape(ref) for other in others)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from networks import CASES, network
 
-from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.repair.compensation import Elimination, eliminate, solve
 from keras_robust_prune.methods.repair.moments import Moments, measure
 from keras_robust_prune.methods.repair.readers import (

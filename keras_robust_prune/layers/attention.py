@@ -7,7 +7,13 @@ from typing import Any
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.graph.tracing import CONSUMES, PRODUCES, Labels, Tracing
-from keras_robust_prune.layers.rules.base import Barrier, Lengths, Rule, known_size, known_weights
+from keras_robust_prune.layers.base import (
+    LayerType,
+    Lengths,
+    Unsupported,
+    known_size,
+    known_weights,
+)
 
 PROJECTIONS = ("query", "key", "value")
 KERNELS = tuple(f"{name}/kernel" for name in (*PROJECTIONS, "attention_output"))
@@ -23,7 +29,7 @@ def sources(node: Node) -> dict[str, Ref]:
     return {name: given[name] for name in PROJECTIONS}
 
 
-class MultiHeadAttention(Rule):
+class MultiHeadAttention(LayerType):
     """Heads are produced by the three projections and consumed by the output projection."""
 
     kernels = KERNELS
@@ -39,7 +45,9 @@ class MultiHeadAttention(Rule):
         if output.ndim != 3 or any(
             labels[ref].axis != len(graph.shape(ref)) - 1 for ref in tensors.values()
         ):
-            raise Barrier("other_axis", "works along another axis than the one the units lie on")
+            raise Unsupported(
+                "other_axis", "works along another axis than the one the units lie on"
+            )
         heads = tracing.fresh(layer.name, output.shape[0], "heads")
         for name, ref in tensors.items():
             tracing.use(layer.name, f"{name}/kernel", 1, PRODUCES, heads)
@@ -75,4 +83,4 @@ class MultiHeadAttention(Rule):
         return int(projected + steps["query"] * steps["key"] * heads * depth)
 
 
-RULES: dict[str, Rule] = {"MultiHeadAttention": MultiHeadAttention()}
+TYPES: dict[str, LayerType] = {"MultiHeadAttention": MultiHeadAttention()}

@@ -1,4 +1,4 @@
-"""Layers that move entries about: Flatten, Reshape, Permute, RepeatVector, TimeDistributed."""
+"""Layers that move entries about, and those that leave them alone outside of training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,56 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing, relabel
-from keras_robust_prune.layers.padding import NORMALISING
-from keras_robust_prune.layers.rules.base import Barrier, Lengths, Rule, known_size, rule_for
+from keras_robust_prune.layers.base import (
+    LayerType,
+    Lengths,
+    Unsupported,
+    known_size,
+    layer_type,
+)
+from keras_robust_prune.layers.calls import Call
+from keras_robust_prune.layers.composing import move
+from keras_robust_prune.primitives.gaussian import Gaussian
+
+WIDEST = 8192
+"""Entries beyond which a row's covariance is not kept."""
 
 
-class Move(Rule):
+class Identity(LayerType):
+    """Does nothing outside of training: units keep their axis and their order."""
+
+    transparent = True
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        noise = graph.layer_of(node).config.get("noise_shape")
+        if noise is not None and tuple(noise)[inputs[0].axis + 1] not in (None, 1):
+            raise Unsupported(
+                "noise_shape", "has the number of units in its noise_shape: write None"
+            )
+        return tuple(inputs[:1]) * len(node.shapes)
+
+    def lower(self, call: Call) -> int:
+        return call.inputs[0]
+
+    def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
+        return inputs[0]
+
+
+class Masking(LayerType):
+    """Zeroes the steps at which all units have one value."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        raise Unsupported("mixes_units", "looks at all units together")
+
+    def marks_steps(self, layer: Layer) -> bool:
+        return True
+
+
+class Move(LayerType):
     """Moves entries without changing them; units pass where one axis still tells them apart."""
 
     def trace(
@@ -27,9 +72,17 @@ class Move(Rule):
         after = self.moved(graph, node, np.arange(np.prod(shape)).reshape(shape))
         labels = relabel(inputs[0], shape, after)
         if labels is None:
-            raise Barrier("reshaped", "spreads a unit over several axes")
+            raise Unsupported("reshaped", "spreads a unit over several axes")
         self.note(graph.layer_of(node), labels, tracing)
         return (labels,)
+
+    def lower(self, call: Call) -> int:
+        shape = call.out_shape
+
+        def moved(places: np.ndarray) -> np.ndarray:
+            return self.moved(call.graph, call.node, places[0]).reshape(1, *shape)
+
+        return move(call, call.inputs[0], moved)
 
     def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
         """`order`, the flat positions in the shape of the input, moved like the entries."""
@@ -42,11 +95,24 @@ class Move(Rule):
         self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
     ) -> Sequence[Labels]:
         """Labels where the input's size is not known before a call."""
-        raise Barrier("unknown_size", "moves entries of a tensor whose size is not fixed")
+        raise Unsupported("unknown_size", "moves entries of a tensor whose size is not fixed")
+
+
+def side_by_side(graph: Graph, node: Node, inner: Gaussian) -> Gaussian | None:
+    """Moments where entries stay in order and several positions become one; None for any other move."""
+    width = node.shapes[0][-1] if node.shapes[0] else None
+    if not width or width > WIDEST or width % len(inner.mean):
+        return None
+    return inner.tiled(width // len(inner.mean))
 
 
 class Flatten(Move):
     """All entries in one row, channels running fastest in either data format."""
+
+    transparent = True
+
+    def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
+        return side_by_side(graph, node, inputs[0])
 
     def moved(self, graph: Graph, node: Node, order: np.ndarray) -> np.ndarray:
         if graph.layer_of(node).config.get("data_format") == "channels_first":
@@ -56,6 +122,8 @@ class Flatten(Move):
 
 class Reshape(Move):
     """A reshape to a fixed shape, which shrinks with the units."""
+
+    transparent = True
 
     def note(self, layer: Layer, labels: Labels, tracing: Tracing) -> None:
         tracing.use(layer.name, "shape", labels.axis, CARRIES, labels.ids)
@@ -69,6 +137,9 @@ class Reshape(Move):
             self.note(graph.layer_of(node), labels, tracing)
             return (labels,)
         return super().of_unknown_size(graph, node, labels, tracing)
+
+    def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
+        return side_by_side(graph, node, inputs[0])
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         shape = list(layer.config["target_shape"])
@@ -90,8 +161,12 @@ class Permute(Move):
         dims = [axis - 1 for axis in graph.layer_of(node).config["dims"]]
         return (Labels(dims.index(labels.axis), labels.ids),)
 
+    def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
+        dims = graph.layer_of(node).config["dims"]
+        return inputs[0] if dims[-1] == len(dims) else None
 
-class RepeatVector(Rule):
+
+class RepeatVector(LayerType):
     """Repeats a vector of units along a new first axis."""
 
     def trace(
@@ -99,8 +174,15 @@ class RepeatVector(Rule):
     ) -> Sequence[Labels]:
         return (Labels(1, inputs[0].ids),)
 
+    def lower(self, call: Call) -> int:
+        times = call.config["n"]
+        return move(call, call.inputs[0], lambda places: np.repeat(places[:, None], times, axis=1))
 
-class TimeDistributed(Rule):
+    def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
+        return inputs[0]
+
+
+class TimeDistributed(LayerType):
     """The rule of the inner layer, on a tensor with one axis less."""
 
     def inner(self, graph: Graph, node: Node) -> tuple[Graph, Node]:
@@ -122,30 +204,30 @@ class TimeDistributed(Rule):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         if inputs[0].axis == 0:
-            raise Barrier("other_axis", "runs along the axis that the units lie on")
+            raise Unsupported("other_axis", "runs along the axis that the units lie on")
         inner, call = self.inner(graph, node)
         if inner.layer_of(call).kind in ("Reshape", "TimeDistributed"):
-            raise Barrier("no_rule", "applies a layer that changes shapes at every step")
-        if inner.layer_of(call).kind in NORMALISING:
-            raise Barrier("mixes_units", "normalises at every step: its layer needs no wrapper")
+            raise Unsupported("no_rule", "applies a layer that changes shapes at every step")
+        if layer_type(inner.layer_of(call)).over_units:
+            raise Unsupported("mixes_units", "normalises at every step: its layer needs no wrapper")
         shifted = [Labels(labels.axis - 1, labels.ids) for labels in inputs]
-        found = rule_for(inner.layer_of(call)).trace(inner, call, shifted, tracing)
+        found = layer_type(inner.layer_of(call)).trace(inner, call, shifted, tracing)
         return [Labels(labels.axis + 1, labels.ids) for labels in found]
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         inner = _inner_layer(layer)
-        changed = rule_for(inner).resize(inner, lengths)
+        changed = layer_type(inner).resize(inner, lengths)
         # Keras 3 stores the shape that the inner layer was built with, which is no longer true.
         nested = {k: v for k, v in layer.config["layer"].items() if k != "build_config"}
         return {"layer": {**nested, "config": {**nested["config"], **changed}}}
 
     def kernels_of(self, layer: Layer) -> tuple[str, ...]:
         inner = _inner_layer(layer)
-        return rule_for(inner).kernels_of(inner)
+        return layer_type(inner).kernels_of(inner)
 
     def macs(self, graph: Graph, node: Node) -> int:
         inner, call = self.inner(graph, node)
-        return known_size(node.shapes[0][:1]) * rule_for(inner.layer_of(call)).macs(inner, call)
+        return known_size(node.shapes[0][:1]) * layer_type(inner.layer_of(call)).macs(inner, call)
 
 
 def _inner_layer(layer: Layer) -> Layer:
@@ -154,7 +236,16 @@ def _inner_layer(layer: Layer) -> Layer:
     return dataclasses.replace(layer, kind=nested["class_name"], config=nested["config"])
 
 
-RULES: dict[str, Rule] = {
+TYPES: dict[str, LayerType] = {
+    **{
+        kind: Identity()
+        for kind in (
+            *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+            *("AlphaDropout", "GaussianDropout", "GaussianNoise", "ActivityRegularization"),
+            *("Identity", "StochasticDepth", "DropPath"),
+        )
+    },
+    "Masking": Masking(),
     "Flatten": Flatten(),
     "Reshape": Reshape(),
     "Permute": Permute(),

@@ -7,22 +7,27 @@ from typing import Any
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CONSUMES, PRODUCES, Labels, Tracing
-from keras_robust_prune.layers.rules.base import (
-    Barrier,
+from keras_robust_prune.layers.activation import protect_mixed
+from keras_robust_prune.layers.base import (
+    LayerType,
     Lengths,
-    Rule,
+    Unsupported,
     known_size,
     known_weights,
     last_axis,
     one_output,
 )
-from keras_robust_prune.layers.rules.elementwise import freeze_mixed
+from keras_robust_prune.layers.calls import Call
+from keras_robust_prune.layers.linear import LinearView, positions
+from keras_robust_prune.primitives.base import MatMul
 
 
-class Dense(Rule):
+class Dense(LayerType):
     """Consumes the units of its last input axis, produces its own."""
 
     kernels = ("kernel",)
+    activation = "activation"
+    bias = "bias"
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
@@ -35,7 +40,7 @@ class Dense(Rule):
         if "bias" in layer.weights:
             tracing.use(layer.name, "bias", 0, PRODUCES, units)
         tracing.use(layer.name, "kernel", 0, CONSUMES, ids)
-        freeze_mixed(layer, units, tracing)
+        protect_mixed(layer, units, tracing)
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -44,11 +49,19 @@ class Dense(Rule):
     def positions(self, graph: Graph, node: Node) -> int:
         return known_size(node.shapes[0][:-1])
 
+    def lower(self, call: Call) -> int:
+        (x,) = call.inputs
+        return call.emit(MatMul(call.shape(x), call.kernel("kernel"), call.weight("bias")), x)
 
-class EinsumDense(Rule):
+    def linear(self, layer: Layer) -> LinearView | None:
+        return LinearView("kernel", positions)
+
+
+class EinsumDense(LayerType):
     """An einsum that contracts the units' axis and ends in a new one."""
 
     kernels = ("kernel",)
+    activation = "activation"
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
@@ -59,13 +72,13 @@ class EinsumDense(Rule):
         letter = source[inputs[0].axis + 1]
         unit = target[-1]
         if letter in target or letter not in kernel or unit in source or unit not in kernel:
-            raise Barrier("other_axis", "does not contract the axis that the units lie on")
+            raise Unsupported("other_axis", "does not contract the axis that the units lie on")
         units = tracing.fresh(layer.name, layer.weights["kernel"].shape[kernel.index(unit)])
         tracing.use(layer.name, "kernel", kernel.index(unit), PRODUCES, units)
         if "bias" in layer.weights and unit in layer.config["bias_axes"]:
             tracing.use(layer.name, "bias", layer.weights["bias"].ndim - 1, PRODUCES, units)
         tracing.use(layer.name, "kernel", kernel.index(letter), CONSUMES, inputs[0].ids)
-        freeze_mixed(layer, units, tracing)
+        protect_mixed(layer, units, tracing)
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -80,6 +93,16 @@ class EinsumDense(Rule):
         shape = graph.shape(node.inputs[0])
         return known_size([n for s, n in zip(source[1:], shape, strict=True) if s not in kernel])
 
+    def lower(self, call: Call) -> int:
+        (x,) = call.inputs
+        source, _, target = call.config["equation"].replace("...", "").partition("->")
+        left, _, right = source.partition(",")
+        if len(right) != 2 or left[-1] != right[0] or target != left[:-1] + right[1]:
+            raise call.refuse(
+                f"has the equation '{call.config['equation']}'; only products over the last axis have bounds."
+            )
+        return call.emit(MatMul(call.shape(x), call.kernel("kernel"), call.weight("bias")), x)
+
 
 def _letters(equation: str, graph: Graph, node: Node) -> tuple[str, str, str]:
     """The three terms of an equation, with an ellipsis written out."""
@@ -93,7 +116,7 @@ def _letters(equation: str, graph: Graph, node: Node) -> tuple[str, str, str]:
     return source, kernel, target
 
 
-class Embedding(Rule):
+class Embedding(LayerType):
     """Produces one unit per column of its table."""
 
     def trace(
@@ -103,14 +126,17 @@ class Embedding(Rule):
         known_weights(layer, "embeddings")
         units = tracing.fresh(layer.name, layer.weights["embeddings"].shape[1])
         tracing.use(layer.name, "embeddings", 1, PRODUCES, units)
-        tracing.freeze(inputs[0].ids, "index", layer.name, "looks indices up")
+        tracing.protect(inputs[0].ids, "index", layer.name, "looks indices up")
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         return {"output_dim": lengths["embeddings", 1]}
 
+    def num_tokens(self, layer: Layer) -> int:
+        return int(layer.config["input_dim"])
 
-RULES: dict[str, Rule] = {
+
+TYPES: dict[str, LayerType] = {
     "Dense": Dense(),
     "EinsumDense": EinsumDense(),
     "Embedding": Embedding(),

@@ -1,4 +1,4 @@
-"""Layers of the user's own, in both Keras versions: a barrier without a rule, cut like any other with one."""
+"""Layers of the user's own, in both Keras versions: unsupported without a description, cut like any other with one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import Labels, Tracing
 from keras_robust_prune.keras_io.reading import build, read
-from keras_robust_prune.layers.rules import base
+from keras_robust_prune.layers import base
+from keras_robust_prune.layers.lowering import lower
+from keras_robust_prune.primitives.base import Scale
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -60,7 +62,7 @@ def own_layers(keras: Any) -> tuple[type, type]:
     return Gain, Mix
 
 
-class GainRule(krp.Rule):
+class GainType(krp.LayerType):
     """Carries its units."""
 
     def trace(
@@ -74,7 +76,7 @@ class GainRule(krp.Rule):
         return {"width": lengths["gain", 0]}
 
 
-class MixRule(krp.Rule):
+class MixType(krp.LayerType):
     """Consumes its inputs' units, produces its own."""
 
     kernels = ("table",)
@@ -94,11 +96,11 @@ class MixRule(krp.Rule):
 
 @pytest.fixture(autouse=True)
 def only_here() -> Iterator[None]:
-    """Rules of this file do not reach other tests."""
-    before = dict(base._USER_RULES)
+    """What this file registers does not reach other tests."""
+    before = dict(base._USERS)
     yield
-    base._USER_RULES.clear()
-    base._USER_RULES.update(before)
+    base._USERS.clear()
+    base._USERS.update(before)
 
 
 def network(keras: str) -> tuple[Any, dict[str, type]]:
@@ -112,18 +114,18 @@ def network(keras: str) -> tuple[Any, dict[str, type]]:
 
 
 @pytest.mark.parametrize("keras", backends.NAMES)
-def test_without_a_rule_the_layer_is_named(keras: str) -> None:
+def test_without_a_description_the_layer_is_named(keras: str) -> None:
     with pytest.raises(
-        ValueError, match=r"(?s)first: its units reach 'gain'.*Gain: krp.register_rule"
+        ValueError, match=r"(?s)first: its units reach 'gain'.*Gain: krp.register_layer"
     ):
         find_groups(read(network(keras)[0]))
 
 
 @pytest.mark.parametrize("keras", backends.NAMES)
-def test_with_a_rule_it_is_cut(keras: str, tmp_path: Path) -> None:
+def test_with_a_description_it_is_cut(keras: str, tmp_path: Path) -> None:
     model, own = network(keras)
-    krp.register_rule(own["Gain"], GainRule())
-    krp.register_rule("Mix", MixRule())
+    krp.register_layer(own["Gain"], GainType)
+    krp.register_layer("Mix", MixType())
     graph = read(model)
     groups = find_groups(graph)
     assert groups.widths == {"first": 8, "mix": 5}
@@ -141,3 +143,31 @@ def test_with_a_rule_it_is_cut(keras: str, tmp_path: Path) -> None:
     smaller.save(path)
     again = backends.module(keras).models.load_model(path, custom_objects=own)
     np.testing.assert_array_equal(networks.outputs_of(again, inputs)[0], found)
+
+
+def test_a_rule_of_before_goes_on_working() -> None:
+    keras = backends.tf_keras()
+    with pytest.warns(DeprecationWarning, match="LayerType"):
+        rule = krp.Rule
+
+    class Gain(rule):  # type: ignore[valid-type, misc]
+        """As it was written for `krp.register_rule`."""
+
+        trace, resize = GainType.trace, GainType.resize
+
+        def lower(self, graph: Graph, node: Node) -> list[Scale]:
+            gain = graph.layer_of(node).weights["gain"]
+            return [Scale(graph.shape(node.inputs[0]), gain.astype(float))]
+
+    with pytest.warns(DeprecationWarning, match="register_layer"):
+        register = krp.register_rule
+    own, _ = own_layers(keras)
+    register(own, Gain())
+    layers = [keras.layers.Dense(8, input_shape=(6,)), own(8), keras.layers.Dense(2)]
+    model = networks.randomise(keras.Sequential(layers))
+    inputs = networks.random_inputs(model)
+    (found,) = lower(read(model))(np.asarray(inputs))
+    np.testing.assert_allclose(found, networks.outputs_of(model, inputs)[0], atol=1e-5)
+    assert find_groups(read(model)).groups[0].num_units == 8
+    with pytest.raises(TypeError, match="Rule"):
+        register(own, Gain)
