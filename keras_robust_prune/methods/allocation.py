@@ -7,7 +7,7 @@ within the budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -64,6 +64,7 @@ def allocate(
     remaining: Remaining,
     fractions: Sequence[float],
     round_to: int = 1,
+    protected: Collection[str] = (),
 ) -> tuple[Mapping[str, int], ...]:
     """After each step, how many units of every group are gone.
 
@@ -73,6 +74,7 @@ def allocate(
         remaining: what the budget counts.
         fractions: what shall be gone of `remaining.total` after each step, rising.
         round_to: widths that remain are multiples of it, or untouched.
+        protected: Groups that give only once nothing else is left.
 
     Returns:
         One mapping per fraction: what remains is at most `1 - fraction` of the total, and more than
@@ -85,14 +87,17 @@ def allocate(
     for fraction in fractions:
         budget = (1.0 - fraction) * remaining.total
         while left > budget + 1e-6 * remaining.total:
-            best, price = None, np.inf
+            best, price = None, (True, np.inf)
             for name, width in widths.items():
                 after = gone[name] + _block(width - gone[name], round_to)
                 if after >= width:
                     continue
                 rest = remaining({**gone, name: after})
                 cost = float(rising[name][gone[name] : after].sum())
-                if rest < left and (value := (cost + 1e-12) / (left - rest)) < price:
+                if rest >= left:
+                    continue
+                value = (name in protected, (cost + 1e-12) / (left - rest))
+                if value < price:
                     best, price = (name, after, rest), value
             if best is None:
                 break

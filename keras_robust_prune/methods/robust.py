@@ -12,6 +12,7 @@ BatchNorm statistics, and there is no imitation.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,12 +28,13 @@ from keras_robust_prune.methods.reference.energy import Energy, RelativeEnergy, 
 from keras_robust_prune.methods.repair import compensation, readers
 from keras_robust_prune.methods.repair.distillation import hold_back, imitate
 from keras_robust_prune.methods.repair.exchange import Exchange
-from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
+from keras_robust_prune.methods.repair.moments import Moments, as_remembered, estimate, measure
 from keras_robust_prune.methods.swapping import swap
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.synthesis.activity import remembered
 from keras_robust_prune.synthesis.gaussian import propagate
 from keras_robust_prune.synthesis.perturbation import around
 from keras_robust_prune.synthesis.priors import input_spaces
@@ -42,6 +44,8 @@ from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.deviation import output_deviation
 
 _MANY = 512  # real inputs that need no synthetic ones beside them
+_FEWEST_ROWS = 32  # that a reader has to see before what its units cost is known
+_POINTS = 13  # of a group's curve of costs
 _SWAP_WORK = 2e10  # multiplications that annealing may take per group
 
 
@@ -165,25 +169,74 @@ class _Work:
         if problem.measure == "units":
             return removed_per_group(groups, fractions, problem.round_to)
         remaining = Remaining(problem.graph, groups, problem.measure)
-        return allocate(
-            self.curves(), problem.groups.widths, remaining, fractions, problem.round_to
+        curves, protected = self.curves()
+        counts = allocate(
+            curves, problem.groups.widths, remaining, fractions, problem.round_to, protected
         )
+        for name, reason in protected.items():
+            if taken := counts[-1][name]:
+                warnings.warn(
+                    f"{taken} units of '{name}' are removed although {reason}: nothing else is left to"
+                    f" remove for the target. Lower it, or give more inputs with calibration=.",
+                    stacklevel=2,
+                )
+            elif problem.verbose:
+                print(f"'{name}' is protected: {reason}", flush=True)
+        return counts
 
-    def curves(self) -> Mapping[str, np.ndarray]:
-        """Per group what every further removal costs, on the dense network.
+    def curves(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Per group what every further removal costs on the dense network; and whose cost is not known, and why.
 
-        A reader that keeps a share s of its target's energy costs `-log(s)`: shares multiply along the network, and
-        no group is worth being emptied.
+        A cost is an error after repair on inputs that the repair has not seen (`held_out_error`), every channel as
+        active as BatchNorm remembers it. A reader that keeps a share s of its target's energy costs `-log(s)`: shares
+        multiply along the network, and no group is worth being emptied.
         """
-        moments = {name: self.measure(self.dense, name) for name in self.readers}
-        empty = Plan.empty(self.problem.groups)
-        curves = {}
+        activities = remembered(self.dense)
+        moments = {}
+        for name in self.readers:
+            moments[name] = self.measure(self.dense, name)
+            activity = activities.get(self.dense.calls[name][0].inputs[0])
+            if activity is not None and activity.rectified and moments[name].halves:
+                weights = readers.matrix(self.dense, name)
+                if (len(weights) - 1) % len(activity.mean) == 0:
+                    moments[name] = as_remembered(moments[name], weights, activity)
+        curves, protected = {}, {}
         for group in self.problem.groups.groups:
-            order = self.order(self.dense, group, empty, group.num_units - 1, moments)
-            count = sum(name in group.consumers for name in self.readers) or 1
-            lost = np.minimum(np.cumsum([cost for _, cost in order]) / count, 0.999)
-            curves[group.name] = np.diff(-count * np.log1p(-lost), prepend=0.0)
-        return curves
+            known = {n: moments[n] for n in self.readers if n in group.consumers}
+            few = [n for n, m in known.items() if m.count and m.count < _FEWEST_ROWS]
+            if not known:
+                protected[group.name] = (
+                    "no layer that reads them can be solved anew, so their cost is not known"
+                )
+                curves[group.name] = _norm_products(self.dense, group)[:-1]
+            elif few:
+                rows = known[few[0]].count
+                protected[group.name] = (
+                    f"'{few[0]}' reads them at {rows} positions of all inputs only, too few to judge"
+                )
+                curves[group.name] = np.ones(group.num_units - 1)
+            else:
+                curves[group.name] = self.curve(group, known)
+        return curves, protected
+
+    def curve(self, group: ChannelGroup, moments: Mapping[str, Moments]) -> np.ndarray:
+        """What every further removal from one group costs, measured at some points of the order of elimination."""
+        empty, width = Plan.empty(self.problem.groups), group.num_units
+        order = [unit for unit, _ in self.order(self.dense, group, empty, width - 1, moments)]
+        known = self.equations_of(self.dense, group, empty)
+        points = np.unique(np.linspace(0, width - 1, _POINTS).round().astype(int))
+        lost = [0.0]
+        for point in points[1:]:
+            left = ~np.isin(np.arange(width), order[:point])
+            errors = [
+                compensation.held_out_error(
+                    moments[name], weights, np.union1d(rows[left].ravel(), fixed).astype(int)
+                )
+                for name, (weights, rows, fixed) in known.items()
+            ]
+            lost.append(float(np.mean(errors)))
+        between = np.interp(np.arange(1, width), points, np.maximum.accumulate(lost))
+        return np.diff(-len(known) * np.log1p(-np.minimum(between, 0.999)), prepend=0.0)
 
     def measure(self, graph: Graph, name: str) -> Moments:
         if self.estimates:

@@ -27,6 +27,7 @@ from keras_robust_prune.methods.repair.moments import Moments
 
 RIDGE = 1e-4  # relative to the mean second moment of a row
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+HELD_OUT_RIDGES = (1e-3, 1e-1, 10.0)
 
 
 def best_ridge(
@@ -52,6 +53,31 @@ def best_ridge(
 
     errors = [error(ridge) for ridge in RIDGES]
     return next(r for r, e in zip(RIDGES, errors, strict=True) if not e > 1.02 * min(errors))
+
+
+def held_out_error(moments: Moments, weights: np.ndarray, kept: np.ndarray) -> float:
+    """Error of the targets on inputs that the repair has not seen, once only some rows are left.
+
+    What is solved on each half of the inputs is judged on the other, with the ridge that does best.
+
+    Args:
+        moments: of all rows, with halves; of an estimate from weights alone, which is fitted to no input, the error
+            is that of its own solution.
+        weights: what the ridge pulls towards, `(num_rows + 1, num_targets)`.
+        kept: rows that stay, ascending, without the constant.
+
+    Returns:
+        Mean squared error over the targets' energy; about 1 where nothing is left to say.
+    """
+    if not moments.halves:
+        return moments.error(solve(moments, weights, kept, True))
+    one, other = moments.halves
+
+    def error(ridge: float) -> float:
+        pairs = ((one, other), (other, one))
+        return sum(b.error(solve(a, weights, kept, True, ridge)) for a, b in pairs) / 2
+
+    return min(error(ridge) for ridge in HELD_OUT_RIDGES)
 
 
 def merged(moments: Moments, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:

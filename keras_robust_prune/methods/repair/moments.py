@@ -16,6 +16,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.methods.repair.readers import branch_of, matrix, moments_of_rows, rows_of
 from keras_robust_prune.primitives.gaussian import Gaussian
+from keras_robust_prune.synthesis.activity import Activity, gain
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ROWS = 10_000  # positions that are measured, over one half of the inputs
@@ -32,6 +33,7 @@ class Moments:
         energy: their variance, likewise: the unit in which errors are given.
         halves: the same of every other input, so that what is solved on one half can be judged on
             the other; empty where nothing was measured.
+        count: how many rows were measured; 0 for an estimate from weights alone.
     """
 
     gram: np.ndarray
@@ -39,6 +41,7 @@ class Moments:
     squares: float
     energy: float
     halves: tuple[Moments, ...] = ()
+    count: int = 0
 
     def error(self, weights: np.ndarray) -> float:
         """Mean squared error of the targets with such weights, over their energy; 0 is perfect."""
@@ -79,7 +82,40 @@ def _mean(parts: Sequence[Moments]) -> Moments:
     gram = np.mean([part.gram for part in parts], axis=0)
     cross = np.mean([part.cross for part in parts], axis=0)
     squares = sum(part.squares for part in parts) / len(parts)
-    return Moments(gram, cross, squares, _energy(squares, cross))
+    count = sum(part.count for part in parts)
+    return Moments(gram, cross, squares, _energy(squares, cross), count=count)
+
+
+def as_remembered(moments: Moments, weights: np.ndarray, activity: Activity) -> Moments:
+    """Moments of the dense network's own rows, every channel as active as BatchNorm remembers it.
+
+    Args:
+        moments: measured where the targets are what the weights make of the rows.
+        weights: those, `(num_rows + 1, num_targets)`.
+        activity: of the tensor that the rows are taken from, a channel per row or several rows per
+            channel, tap by tap.
+
+    Example:
+        >>> gram, weights = np.array([[2.0, 1.0], [1.0, 1.0]]), np.array([[1.0], [0.0]])
+        >>> found = as_remembered(
+        ...     Moments(gram, gram @ weights, 2.0, 1.0), weights, Activity([3.0], None)
+        ... )
+        >>> found.gram.tolist(), found.energy
+        ([[18.0, 3.0], [3.0, 1.0]], 9.0)
+    """
+    width = len(activity.mean)
+    seen = moments.gram[-1, :-1].reshape(-1, width).mean(0)
+    taps = (len(weights) - 1) // width
+    factor = np.append(np.tile(gain(activity, seen), taps), 1.0)
+
+    def scaled(part: Moments) -> Moments:
+        gram = part.gram * np.outer(factor, factor)
+        cross = gram @ weights
+        squares = float(np.einsum("ij,ij->", weights, cross))
+        halves = tuple(scaled(half) for half in part.halves)
+        return Moments(gram, cross, squares, _energy(squares, cross), halves, part.count)
+
+    return scaled(moments)
 
 
 def _energy(squares: float, cross: np.ndarray) -> float:
@@ -131,13 +167,14 @@ class _Tapped:
                 target = target.reshape(-1, target.shape[-1])
                 rows = np.asarray(rows_of(self.layer, source))
                 rows, target = _drawn(rows, target, share, rng)
-                rows = np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], 1)
+                rows = np.concatenate([rows, np.ones((len(rows), 1))], 1)  # float64
+                target = target.astype("float64")
                 gram += rows.T @ rows
                 cross += rows.T @ target
-                squares += float(np.square(target, dtype="float64").sum())
+                squares += float(np.square(target).sum())
                 total += len(rows)
         gram, cross, squares = gram / total, cross / total, squares / total
-        return Moments(gram, cross, squares, _energy(squares, cross))
+        return Moments(gram, cross, squares, _energy(squares, cross), count=total)
 
 
 def _drawn(
