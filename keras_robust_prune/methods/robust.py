@@ -19,34 +19,25 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.methods.budgets import removed_per_group
 from keras_robust_prune.methods.problem import Problem, PruningState
-from keras_robust_prune.methods.reference.energy import Energy, RelativeEnergy, weighed
 from keras_robust_prune.methods.repair import compensation, readers
 from keras_robust_prune.methods.repair.distillation import hold_back, imitate
-from keras_robust_prune.methods.repair.exchange import Exchange
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered, estimate, measure
-from keras_robust_prune.methods.swapping import swap
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.synthesis.activity import remembered
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.perturbation import around
 from keras_robust_prune.synthesis.priors import input_spaces
-from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 from keras_robust_prune.synthesis.synthesis import make_inputs
-from keras_robust_prune.verify.bounds import interval_bounds
-from keras_robust_prune.verify.deviation import output_deviation
 
 _MANY = 512  # real inputs that need no synthetic ones beside them
 _FEWEST_ROWS = 32  # that a reader has to see before what its units cost is known
 _POINTS = 13  # of a group's curve of costs
-_SWAP_WORK = 2e10  # multiplications that annealing may take per group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +48,6 @@ class Robust:
         repair: `"distill"`, or `"reconstruct"` to leave the imitation out.
         perturb: whether imitation also looks around the inputs.
         invert: whether synthetic inputs are shaped by the network, or stay what the prior drew.
-        surround: whether choice and least squares look around the inputs, too: at inputs moved at
-            random and against the dense network. Off: measured, it gives some robust accuracy and
-            takes some clean accuracy.
-        anneal: swaps tried per unit after elimination, by annealing over sets (`search.swapping`);
-            0 for none. Off: measured, the sets are up to a tenth better on synthetic inputs and no
-            better on real ones.
-        merge: whether readers are pulled towards weights in which the units that stay have taken
-            over from those that went, not towards the weights they had. Off: measured, no gain.
-        bounds: how much it counts beside the error after repair what removing a unit can do to the
-            outputs over the whole input range, by bounds: the energy below, in what a usual unit of
-            the group costs. 0 for not at all. Off: measured, it chooses no better.
-        energy: that weighs width and entropy of the outputs' bounded deviation.
         num_inputs: how many are made; None lets the network's size decide.
         num_steps: of the imitation; None likewise.
         seconds: a hard limit for the imitation.
@@ -78,11 +57,6 @@ class Robust:
     repair: str = "distill"
     perturb: bool = True
     invert: bool = True
-    surround: bool = False
-    anneal: int = 0
-    merge: bool = False
-    bounds: float = 0.0
-    energy: Energy = dataclasses.field(default_factory=RelativeEnergy)
     num_inputs: int | None = None
     num_steps: int | None = None
     seconds: float = 300.0
@@ -151,16 +125,10 @@ class _Work:
                 used, held = hold_back(source, problem.seed)
                 self.sources.append(used)
                 self.held.append(held)
-        self.seen = list(self.sources)
-        if self.sources and method.surround:
-            taps = ActivationProbe(self.dense, logit_refs(self.dense))
-            rng = np.random.default_rng([problem.seed, 6])
-            self.seen += [around(taps, source, self.spaces, rng) for source in self.sources]
         self.groups = {
             name: [group for group in problem.groups.groups if name in group.consumers]
             for name in self.readers
         }
-        self.bounded = bound_energies(problem, method.energy) if method.bounds else {}
 
     def budget(self, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
         """How many units of every group are gone after each step."""
@@ -241,7 +209,7 @@ class _Work:
     def measure(self, graph: Graph, name: str) -> Moments:
         if self.estimates:
             return self.estimates[name]
-        return measure(self.dense, graph, name, self.seen, self.problem.seed)
+        return measure(self.dense, graph, name, self.sources, self.problem.seed)
 
     def remove(
         self, graph: Graph, plan: Plan, goal: Mapping[str, int]
@@ -287,8 +255,6 @@ class _Work:
             if name in group.consumers and name not in known:
                 known[name] = self.measure(split, name)
         order = self.order(split, group, plan, count, known)
-        if self.method.anneal:
-            order = self.annealed(split, group, plan, order, known)
         return tuple(Removal(group.name, unit) for unit, _ in order)
 
     def order(
@@ -313,8 +279,7 @@ class _Work:
 
         def eliminated(ridges: Mapping[str, float]) -> list[tuple[int, float]]:
             parts = [compensation.Elimination(moments[n], *known[n], ridges[n]) for n in known]
-            extra = self.bound_costs(group, kept, np.sum([part.costs for part in parts], axis=0))
-            return compensation.eliminate(parts, kept.tolist(), count, extra)
+            return compensation.eliminate(parts, kept.tolist(), count)
 
         first = eliminated(usual := dict.fromkeys(known, compensation.RIDGE))
         left = ~np.isin(kept, [unit for unit, _ in first[: (len(kept) + 1) // 2]])
@@ -323,15 +288,6 @@ class _Work:
             for name, (matrix, rows, fixed) in known.items()
         }
         return first if best == usual else eliminated(best)
-
-    def bound_costs(
-        self, group: ChannelGroup, kept: np.ndarray, costs: np.ndarray
-    ) -> np.ndarray | None:
-        """What the bounds add to the costs of the units still there."""
-        if group.name not in self.bounded:
-            return None
-        usual = self.method.bounds * float(np.median(costs))
-        return np.asarray(usual * self.bounded[group.name][kept])
 
     def equations_of(
         self, split: Graph, group: ChannelGroup, plan: Plan
@@ -346,33 +302,6 @@ class _Work:
                 found[name] = (readers.matrix(split, name), every[plan.kept(group.name)], fixed)
         return found
 
-    def annealed(
-        self,
-        split: Graph,
-        group: ChannelGroup,
-        plan: Plan,
-        order: list[tuple[int, float]],
-        moments: Mapping[str, Moments],
-    ) -> list[tuple[int, float]]:
-        """As many units as elimination chose, swapped for others by annealing where that is better."""
-        present = plan.kept(group.name)
-        kept = ~np.isin(present, [unit for unit, _ in order])
-        tables = []
-        for name, (values, rows, fixed) in self.equations_of(split, group, plan).items():
-            left = np.union1d(rows[kept], fixed)
-            ridge = compensation.best_ridge(moments[name], values, left)
-            tables.append(Exchange(moments[name], values, rows, kept, fixed, ridge))
-        if not tables:
-            return order
-        work = 2 * sum(table.work for table in tables)
-        tries = int(min(self.method.anneal * len(kept), _SWAP_WORK / work))
-        rng = np.random.default_rng([self.problem.seed, 7, len(plan.removals)])
-        costs = np.sum([table.changes for table in tables], axis=0)
-        extra = self.bound_costs(group, present, costs[kept])
-        beside = None if extra is None else lambda left: float(extra[~left].sum())
-        found, _ = swap(tables, kept, tries, rng, extra=beside)
-        return [(int(unit), 0.0) for unit in present[~found]]
-
     def kept_rows(self, layer: Any, plan: Plan) -> np.ndarray:
         """Rows of a reader whose units stay, ascending."""
         kept = np.ones(len(readers.matrix(self.dense, layer.name)) - 1, bool)
@@ -386,8 +315,6 @@ class _Work:
         """The network with one reader solved for the rows that stay, and the error left."""
         before = readers.matrix(split, name)
         kept = self.kept_rows(split.layers[name], plan)
-        if self.method.merge:
-            before = compensation.merged(moments, readers.matrix(self.dense, name), kept)
         constant = readers.takes_constant(split, name)
         ridge = compensation.best_ridge(moments, before, kept, constant)
         values = compensation.solve(moments, before, kept, constant, ridge)
@@ -407,23 +334,6 @@ def _sources(problem: Problem, method: Robust) -> list[list[np.ndarray]]:
             invert=method.invert,
         )
         found.append(list(made.arrays))
-    return found
-
-
-def bound_energies(problem: Problem, energy: Energy) -> dict[str, np.ndarray]:
-    """Per group and unit the energy of what its removal, unrepaired, can do to the outputs.
-
-    The deviation of the logits is bounded over the whole input range, on the dense network.
-
-    Returns:
-        Per group `(num_units,)`, in [0, 1]; 1/2 for a usual unit.
-    """
-    bounds = interval_bounds(lower(problem.graph, np.float32), *problem.input_ends())
-    found = {}
-    for group in problem.groups.groups:
-        units = range(group.num_units)
-        deviation = output_deviation(bounds.program, group, units, [-1] * len(units), bounds)
-        found[group.name], _ = weighed(deviation, energy)
     return found
 
 

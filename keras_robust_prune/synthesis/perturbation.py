@@ -55,32 +55,3 @@ def radius(
         slopes += slope.reshape(len(slope), -1).sum(1)
     typical = float(np.median(slopes))
     return min(_REACH / typical, _WIDEST) if typical > 0 else 0.0
-
-
-def around(
-    taps: ActivationProbe,
-    inputs: Sequence[np.ndarray],
-    spaces: Sequence[InputSpace],
-    rng: np.random.Generator,
-) -> list[np.ndarray]:
-    """The inputs, every other one moved against the network by its gradient's sign, the rest at random.
-
-    Args:
-        taps: the network's logits.
-        inputs: one array per network input.
-        spaces: their ranges; nothing leaves them, tokens stay as they are.
-        rng: of the random moves.
-    """
-    size = radius(taps, [x[:500] for x in inputs], spaces)
-    moved = []
-    for x, gradient, space in zip(
-        inputs, margin_gradients(taps, inputs, spaces), spaces, strict=True
-    ):
-        if space.num_tokens:
-            moved.append(x)
-            continue
-        step = rng.uniform(-1.0, 1.0, x.shape)
-        step[::2] = -np.sign(gradient[::2])
-        reach = size * (space.upper - space.lower)
-        moved.append(np.clip(x + reach * step, space.lower, space.upper).astype("float32"))
-    return moved

@@ -23,7 +23,6 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.budgets import removed_per_group
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
-from keras_robust_prune.methods.reference.energy import RelativeEnergy
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.costs import num_macs
@@ -117,14 +116,6 @@ def variants() -> dict[str, tuple[Method, dict[str, object]]]:
         "no imitation": (Robust(repair="reconstruct"), {}),
         "no perturbed inputs": (Robust(perturb=False), {}),
         "noise instead of synthetic inputs": (Robust(invert=False), {}),
-        "choice and least squares also around inputs": (Robust(surround=True), {}),
-        "annealing over sets": (Robust(anneal=20), {}),
-        "annealing over sets around inputs": (Robust(anneal=20, surround=True), {}),
-        "bounds: width and entropy": (Robust(bounds=1.0), {}),
-        "bounds: width alone": (Robust(bounds=1.0, energy=RelativeEnergy(1.0)), {}),
-        "bounds: entropy alone": (Robust(bounds=1.0, energy=RelativeEnergy(0.0)), {}),
-        "annealing over sets with the bounds": (Robust(anneal=20, bounds=1.0), {}),
-        "readers pulled towards merged weights": (Robust(merge=True), {}),
         "four steps": (Robust(), {"step": "quarter"}),
         "uniform budgets": (Uniform(), {}),
         "no repair": (SelectionOnly(), {}),

@@ -12,7 +12,6 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods import robust
 from keras_robust_prune.methods.problem import Problem
-from keras_robust_prune.methods.reference.energy import RelativeEnergy
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.repair import distillation
 from keras_robust_prune.methods.repair.distillation import hold_back, imitate
@@ -81,9 +80,8 @@ def doubled(model):
     return values
 
 
-@pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("calibration", [None, "weights"])
-def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration, merge):
+def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration):
     keras = backends.module("tf_keras")
 
     def mlp(width):
@@ -94,7 +92,7 @@ def test_a_network_of_twins_loses_half_its_units_and_nothing_else(calibration, m
     small, large = mlp(8), mlp(16)
     large.set_weights(doubled(small))
     problem = problem_of(large, calibration=calibration)
-    (state,) = dataclasses.replace(RECONSTRUCT, merge=merge).steps(problem)
+    (state,) = RECONSTRUCT.steps(problem)
     kept = state.plan.kept(problem.groups.groups[0].name)
     assert sorted(unit % 8 for unit in kept) == list(range(8))
     x = np.random.default_rng(0).uniform(-1, 1, (50, 6)).astype("float32")
@@ -190,52 +188,3 @@ def test_a_few_real_inputs_are_joined_by_made_ones_and_many_are_not(monkeypatch)
     assert not asked
     list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=few)))
     assert asked
-
-
-@pytest.mark.parametrize("name", ["mlp", "conv_bn", "residual"])
-def test_annealing_and_surroundings_keep_the_counts_and_the_seed(name):
-    method = dataclasses.replace(RECONSTRUCT, anneal=5, surround=True)
-    problem = problem_of(network(name))
-    plans = [list(method.steps(problem))[-1].plan for _ in range(2)]
-    assert plans[0] == plans[1]
-    for group in problem.groups.groups:
-        assert plans[0].dropped[group.name].sum() == group.num_units // 2
-
-
-@pytest.mark.parametrize("calibration", ["weights", "real"])
-def test_bounds_that_count_above_all_choose_alone_and_others_do_not(calibration):
-    problem = problem_of(network("mlp"))
-    given = "weights" if calibration == "weights" else drawn(problem.graph, 600)
-    problem = dataclasses.replace(problem, calibration=given)
-    energies = robust.bound_energies(problem, RelativeEnergy())
-    (state,) = dataclasses.replace(RECONSTRUCT, bounds=1e9).steps(problem)
-    for group in problem.groups.groups:
-        found = energies[group.name]
-        assert found.shape == (group.num_units,)
-        np.testing.assert_array_equal(found, np.clip(found, 0.0, 1.0))
-        cheap = np.sort(np.argsort(found)[: group.num_units // 2])
-        assert np.flatnonzero(state.plan.dropped[group.name]).tolist() == cheap.tolist()
-    (without,) = RECONSTRUCT.steps(problem)
-    assert without.plan != state.plan
-
-
-def test_width_alone_prefers_units_with_small_outgoing_weights():
-    """Of ReLU units over one input range, all alike but for their outgoing size."""
-    model = network("mlp")
-    first, *_ = find_groups(read(model)).groups
-    values = model.get_weights()
-    values[0][:] = values[0][:, :1]
-    values[1][:] = 0.0
-    values[2][:] = np.arange(first.num_units, 0, -1.0)[:, None] * values[2][:1]
-    model.set_weights(values)
-    energies = robust.bound_energies(problem_of(model), RelativeEnergy(1.0))[first.name]
-    assert (np.diff(energies) < 0).all()
-
-
-def test_annealing_weighs_bounds_as_elimination_does():
-    problem = dataclasses.replace(problem_of(network("mlp")), calibration="weights")
-    heavy = dataclasses.replace(RECONSTRUCT, bounds=1e9)
-    (alone,) = heavy.steps(problem)
-    (annealed,) = dataclasses.replace(heavy, anneal=5).steps(problem)
-    for name, dropped in alone.plan.dropped.items():
-        assert annealed.plan.dropped[name].tolist() == dropped.tolist()

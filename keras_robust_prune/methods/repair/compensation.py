@@ -80,39 +80,6 @@ def held_out_error(moments: Moments, weights: np.ndarray, kept: np.ndarray) -> f
     return min(error(ridge) for ridge in HELD_OUT_RIDGES)
 
 
-def merged(moments: Moments, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Weights in which every row that goes is merged into the kept row that says most about it.
-
-    Row d goes into row k with the factor `E[a_k a_d] / E[a_k^2]`: a unit that equals another is
-    merged exactly, and one that nothing resembles hardly changes anything.
-
-    Args:
-        moments: of all rows.
-        weights: before, `(num_rows + 1, num_targets)`.
-        kept: rows that stay, ascending, without the constant.
-
-    Returns:
-        As `weights`; rows that go are 0.
-
-    Example:
-        >>> gram = np.array([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
-        >>> weights = np.array([[1.0], [3.0], [0.0]])
-        >>> moments = Moments(gram, gram @ weights, 49.0, 49.0)
-        >>> merged(moments, weights, np.array([0])).ravel().tolist()
-        [7.0, 0.0, 0.0]
-    """
-    result = weights.copy()
-    gone = np.setdiff1d(np.arange(len(weights) - 1), kept)
-    result[gone] = 0.0
-    if len(kept) and len(gone):
-        sizes = np.maximum(np.diag(moments.gram)[kept], 1e-12)
-        inner = moments.gram[np.ix_(gone, kept)]
-        best = np.argmax(np.square(inner) / sizes, axis=1)
-        factors = inner[np.arange(len(gone)), best] / sizes[best]
-        np.add.at(result, kept[best], factors[:, None] * weights[gone])
-    return result
-
-
 def solve(
     moments: Moments, weights: np.ndarray, kept: np.ndarray, constant: bool, ridge: float = RIDGE
 ) -> np.ndarray:
@@ -217,7 +184,6 @@ def eliminate(
     parts: Sequence[Elimination],
     units: Sequence[int],
     count: int,
-    extra: np.ndarray | None = None,
 ) -> list[tuple[int, float]]:
     """Remove units one at a time, each time the one that costs all readers least.
 
@@ -225,19 +191,15 @@ def eliminate(
         parts: one elimination per reader, over the same units.
         units: their numbers.
         count: how many shall go.
-        extra: what else each costs, in the order of `units`, in the unit of `costs`; it counts for
-            the choice, not in the costs that are returned.
 
     Returns:
         `(unit, cost)` in the order of removal; costs are shares of the targets' energy, summed over
         readers.
     """
     left, order = list(units), []
-    beside = np.zeros(len(left)) if extra is None else np.asarray(extra)
     for _ in range(count):
         costs = np.sum([part.costs for part in parts], axis=0)
-        index = int(np.argmin(costs + beside))
-        beside = np.delete(beside, index)
+        index = int(np.argmin(costs))
         order.append((left.pop(index), float(costs[index])))
         for part in parts:
             part.remove(index)
