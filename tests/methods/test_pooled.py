@@ -67,7 +67,7 @@ def test_what_too_few_rows_are_known_of_is_protected(problem, monkeypatch, capsy
     assert not state.plan.dropped["head"].any()
     said = capsys.readouterr().out
     assert "'head' is protected: 'classes' reads them at 11 positions of all inputs only" in said
-    hard = dataclasses.replace(problem, calibration=drawn(12, 2), target=0.9)
+    hard = dataclasses.replace(problem, calibration=drawn(12, 2), target=0.99)
     with pytest.warns(
         UserWarning, match=r"units of 'head' are removed although 'classes'.*calibration="
     ):
