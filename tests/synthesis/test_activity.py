@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers import split_activations
 from keras_robust_prune.methods.repair.compensation import held_out_error
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered, measure
 from keras_robust_prune.methods.repair.readers import matrix
@@ -61,8 +61,8 @@ def test_a_mean_passes_what_keeps_it_and_nothing_else():
     x = layers.Input((6, 6, 4))
     behind = layers.ReLU()(layers.BatchNormalization(name="norm")(x))
     kept = [layers.GlobalAveragePooling2D(), layers.AveragePooling2D(2), layers.Flatten()]
-    kept.append(layers.Dropout(0.5))
-    lost = [layers.MaxPooling2D(2), layers.ZeroPadding2D(1), layers.GlobalMaxPooling2D()]
+    kept += [layers.Dropout(0.5), layers.ZeroPadding2D(1)]
+    lost = [layers.MaxPooling2D(2), layers.GlobalMaxPooling2D()]
     outputs = [layer(behind) for layer in [*kept, *lost]]
     model = backends.module("tf_keras").Model(x, outputs)
     model.get_layer("norm").set_weights([GAMMA, BETA, np.zeros(4), np.ones(4)])
