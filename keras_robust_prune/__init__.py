@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_robust_prune.backends import ModelError as ModelError
     from keras_robust_prune.evaluation.attacks import Attack as Attack
+    from keras_robust_prune.evaluation.attacks import register_attack as register_attack
     from keras_robust_prune.evaluation.evaluate import evaluate as evaluate
     from keras_robust_prune.evaluation.results import Evaluation as Evaluation
     from keras_robust_prune.export.tflite import export_tflite as export_tflite
@@ -53,6 +54,7 @@ MENU = {
     "inspect": "surgery.inspection",
     "load": "training.wrappers",
     "prune": "pruning.prune",
+    "register_attack": "evaluation.attacks",
     "register_layer": "layers.base",
     "strip": "training.wrappers",
     "summary": "surgery.summary",

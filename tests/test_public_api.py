@@ -28,6 +28,7 @@ MENU = [
     "inspect",
     "load",
     "prune",
+    "register_attack",
     "register_layer",
     "strip",
     "summary",

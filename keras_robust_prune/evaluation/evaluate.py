@@ -14,7 +14,9 @@ import numpy as np
 
 from keras_robust_prune.evaluation import corruptions as damage
 from keras_robust_prune.evaluation import masking
+from keras_robust_prune.evaluation.adapters import ModelAdapter, adapt, trusted
 from keras_robust_prune.evaluation.attacks import Attack
+from keras_robust_prune.evaluation.classifier import Classifier, Head
 from keras_robust_prune.evaluation.labels import heads
 from keras_robust_prune.evaluation.results import (
     AGREEMENT,
@@ -25,7 +27,6 @@ from keras_robust_prune.evaluation.results import (
     Evaluation,
     Measure,
 )
-from keras_robust_prune.evaluation.subjects import Head, Scorer, Subject, open_subject, trusted
 
 
 def evaluate(
@@ -45,9 +46,9 @@ def evaluate(
 ) -> Evaluation:
     """Measures accuracy, robust accuracy, accuracy on corrupted images and agreement with a reference.
 
-    Attacks that follow gradients do so on the logits, found by walking back through softmax or sigmoid. A `.tflite`
-    file has no gradients: attacks without gradients work on the file itself, the others on `surrogate`, and what they
-    find is judged by the file (transfer, and named so). With several outputs each is attacked by itself.
+    Attacks that follow gradients do so on the logits, found behind softmax or sigmoid. A `.tflite` file has no
+    gradients: attacks without gradients work on the file itself, the others on `surrogate`, and what they find is
+    judged by the file (transfer, and named so). With several outputs each is attacked by itself.
 
     Args:
         model: a tf_keras or Keras 3 model, the path of one, or the path of a `.tflite` file.
@@ -108,9 +109,9 @@ def evaluate(
 class _Measuring:
     """One evaluation under way."""
 
-    subject: Subject
-    reference: Subject | None
-    surrogate: Subject | None
+    adapter: ModelAdapter
+    reference: ModelAdapter | None
+    surrogate: ModelAdapter | None
     rows: np.ndarray
     heads: tuple[Head, ...]
     input_range: Any
@@ -119,7 +120,7 @@ class _Measuring:
     verbose: int
     found: list[Measure] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
-    scorers: dict[tuple[int, str], Scorer] = dataclasses.field(default_factory=dict)
+    classifiers: dict[tuple[int, str], Classifier] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def prepare(
@@ -134,26 +135,26 @@ class _Measuring:
         seed: int,
         verbose: int,
     ) -> _Measuring:
-        compared = None if reference is None else open_subject(reference)
-        helper = None if surrogate is None else open_subject(surrogate)
+        compared = None if reference is None else adapt(reference)
+        helper = None if surrogate is None else adapt(surrogate)
         like = helper or compared
-        subject = open_subject(model, like)
+        adapter = adapt(model, like)
         if helper is None and compared is not None and compared.has_gradients:
             helper = compared
         for other, name in ((compared, "reference"), (helper, "surrogate")):
-            _check_same(subject, other, name)
-        rows = subject.layout.pack(x)
+            _check_same(adapter, other, name)
+        rows = adapter.layout.pack(x)
         if not len(rows):
             raise ValueError("x holds no input; nothing can be measured. Give at least one.")
-        widths = [value.shape[1] for value in subject.run(rows[:1], 1)[0]]
-        asked = heads(subject, widths, y, len(rows))
-        return cls(subject, compared, helper, rows, asked, input_range, batch_size, seed, verbose)
+        widths = [value.shape[1] for value in adapter.run(rows[:1], 1)[0]]
+        asked = heads(adapter, widths, y, len(rows))
+        return cls(adapter, compared, helper, rows, asked, input_range, batch_size, seed, verbose)
 
     def check(self, attacks: Sequence[Attack], corrupted: bool) -> None:
         """Refuses what cannot be measured, before anything is."""
         if not attacks and not corrupted:
             return
-        lower, upper = self.subject.layout.range_rows(self.input_range)
+        lower, upper = self.adapter.layout.range_rows(self.input_range)
         slack = 1e-5 * (upper - lower)
         outside = ((self.rows < lower - slack) | (self.rows > upper + slack)).any(1)
         problems = []
@@ -163,9 +164,9 @@ class _Measuring:
                 f" {self.rows.min():.4g} to {self.rows.max():.4g}). Pass the range that x really"
                 " has, for example input_range=(0, 255), or scale x."
             )
-        if self.subject.integer_inputs and attacks:
+        if self.adapter.integer_inputs and attacks:
             problems.append(
-                f"The inputs {list(self.subject.integer_inputs)} hold whole numbers, which cannot be"
+                f"The inputs {list(self.adapter.integer_inputs)} hold whole numbers, which cannot be"
                 " moved a little. Evaluate without attacks."
             )
         following = [str(attack) for attack in attacks if attack.needs_gradients]
@@ -174,24 +175,28 @@ class _Measuring:
                 f"A .tflite file has no gradients, which {following} follow. Give the Keras model it"
                 " was made from as surrogate=, or use 'square@eps' and 'noise@eps'."
             )
-        binary = [head.name for head in self.heads if head.num_classes < 3]
-        if binary and any(attack.name == "apgd-dlr" for attack in attacks):
-            problems.append(f"'apgd-dlr' needs 3 classes, but {binary} have 2. Use 'apgd@eps'.")
+        for attack in attacks:
+            few = [h.name for h in self.heads if h.num_classes < attack.kind.min_classes]
+            if few:
+                problems.append(
+                    f"'{attack}' needs {attack.kind.min_classes} classes, but {few} have fewer. Use"
+                    " 'apgd@eps'."
+                )
         if problems:
             raise ValueError("\n".join(problems))
         self.rows = np.clip(self.rows, lower, upper)
 
-    def _gradients(self) -> Subject | None:
+    def _gradients(self) -> ModelAdapter | None:
         """Whose gradients are followed."""
-        return self.subject if self.subject.has_gradients else self.surrogate
+        return self.adapter if self.adapter.has_gradients else self.surrogate
 
-    def scorer(self, subject: Subject, head: Head) -> Scorer:
-        """The scorer of a subject's head; made once, for it holds compiled attacks."""
-        key = (id(subject), head.name)
-        if key not in self.scorers:
-            own = dataclasses.replace(head, activation=subject.activations[head.output])
-            self.scorers[key] = Scorer(subject, own, self.batch_size)
-        return self.scorers[key]
+    def classifier(self, adapter: ModelAdapter, head: Head) -> Classifier:
+        """The classifier of an adapter's head; made once, for it holds compiled attacks."""
+        key = (id(adapter), head.name)
+        if key not in self.classifiers:
+            own = dataclasses.replace(head, activation=adapter.activations[head.output])
+            self.classifiers[key] = Classifier(adapter, own, self.batch_size)
+        return self.classifiers[key]
 
     def add(self, head: Head, kind: str, name: str, holds: Callable[[], np.ndarray]) -> None:
         """Measures, keeps and prints one share."""
@@ -207,11 +212,11 @@ class _Measuring:
         return next(m.holds for m in self.found if (m.head, m.kind) == (head.name, CLEAN))
 
     def clean(self, head: Head) -> None:
-        scorer = self.scorer(self.subject, head)
-        self.add(head, CLEAN, CLEAN, partial(_right_on, scorer, self.rows))
+        classifier = self.classifier(self.adapter, head)
+        self.add(head, CLEAN, CLEAN, partial(_right_on, classifier, self.rows))
 
-    def agreement(self, head: Head, reference: Subject) -> None:
-        pair = [self.scorer(subject, head) for subject in (self.subject, reference)]
+    def agreement(self, head: Head, reference: ModelAdapter) -> None:
+        pair = [self.classifier(adapter, head) for adapter in (self.adapter, reference)]
         self.add(
             head, AGREEMENT, AGREEMENT,
             lambda: pair[0].predict(self.rows) == pair[1].predict(self.rows),
@@ -219,39 +224,41 @@ class _Measuring:
 
     def attack(self, head: Head, attack: Attack) -> None:
         """Robust accuracy: right on the input and on what the attack makes of it."""
-        source = self.subject
+        source = self.adapter
         if attack.needs_gradients and not source.has_gradients:
             assert self.surrogate is not None
             source = self.surrogate
-        attacked, judge = self.scorer(source, head), self.scorer(self.subject, head)
+        attacked, judge = self.classifier(source, head), self.classifier(self.adapter, head)
 
         def holds() -> np.ndarray:
             left = np.flatnonzero(self.right(head))
             x, labels = self.rows[left], head.labels[left]
-            threat = attack.threat(self.subject.layout, self.input_range)
+            threat = attack.threat(self.adapter.layout, self.input_range)
             moved = attack.run(attacked, x, labels, threat, seed=self.seed)
             robust = np.zeros(len(self.rows), bool)
             robust[left] = judge.predict(moved) == labels if len(left) else True
             return robust
 
-        name = str(attack) if source is self.subject else f"{attack} (transfer)"
+        name = str(attack) if source is self.adapter else f"{attack} (transfer)"
         self.add(head, ATTACK, name, holds)
 
     def corruption(self, name: str, severity: int) -> None:
-        images = self.subject.layout.unpack(self.rows)[0]
+        images = self.adapter.layout.unpack(self.rows)[0]
         bounds = self._image_range()
         damaged = damage.CORRUPTIONS[name](
             images, severity, input_range=bounds, seed=self.seed
         ).reshape(len(images), -1)
         for head in self.heads:
-            scorer = self.scorer(self.subject, head)
-            self.add(head, CORRUPTION, f"{name}@{severity}", partial(_right_on, scorer, damaged))
+            classifier = self.classifier(self.adapter, head)
+            self.add(
+                head, CORRUPTION, f"{name}@{severity}", partial(_right_on, classifier, damaged)
+            )
 
     def parse_corruptions(self, texts: Sequence[str]) -> list[tuple[str, int]]:
         """Names and severities; refuses those that the inputs do not allow."""
         if not texts:
             return []
-        shapes = self.subject.layout.shapes
+        shapes = self.adapter.layout.shapes
         if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] not in (1, 3):
             raise ValueError(
                 f"Corruptions need one image with 1 or 3 channels, but the inputs have shapes"
@@ -270,24 +277,24 @@ class _Measuring:
         return list(dict.fromkeys(found))
 
     def _image_range(self) -> tuple[np.ndarray, np.ndarray]:
-        lower, upper = self.subject.layout.range_rows(self.input_range)
-        shape = self.subject.layout.shapes[0]
+        lower, upper = self.adapter.layout.range_rows(self.input_range)
+        shape = self.adapter.layout.shapes[0]
         return lower.reshape(shape), upper.reshape(shape)
 
     def look_for_masking(self, head: Head, attacks: Sequence[Attack]) -> None:
         """Warns if the gradients that attacks followed hide something."""
         following = [attack for attack in attacks if attack.needs_gradients]
-        if not following or not self.subject.has_gradients:
+        if not following or not self.adapter.has_gradients:
             return
-        scorer, right = self.scorer(self.subject, head), self.right(head)
+        classifier, right = self.classifier(self.adapter, head), self.right(head)
         warnings = []
-        threats = [attack.threat(self.subject.layout, self.input_range) for attack in following]
-        flat = masking.flat_gradients(scorer, self.rows[right], head.labels[right], threats[0])
+        threats = [attack.threat(self.adapter.layout, self.input_range) for attack in following]
+        flat = masking.flat_gradients(classifier, self.rows[right], head.labels[right])
         warnings.append(flat)
         balls = {(a.eps, a.norm, a.relative): t for a, t in zip(following, threats, strict=True)}
         for ball, threat in balls.items():
             same = [a for a in attacks if (a.eps, a.norm, a.relative) == ball]
-            strong = [a for a in same if a.name in ("pgd", "apgd", "apgd-dlr", "autoattack")]
+            strong = [a for a in same if a.needs_gradients and a.steps > 1]
             if not strong:
                 continue
             robust = {a: self._holds(head, str(a)) for a in same}
@@ -295,7 +302,13 @@ class _Measuring:
             simple = [(a, ~robust[a][left]) for a in same if a not in strong]
             warnings.append(
                 masking.weaker_than(
-                    scorer, self.rows[left], head.labels[left], threat, simple, strong, self.seed
+                    classifier,
+                    self.rows[left],
+                    head.labels[left],
+                    threat,
+                    simple,
+                    strong,
+                    self.seed,
                 )
             )
         self.warnings += [warning for warning in dict.fromkeys(warnings) if warning]
@@ -317,27 +330,27 @@ class _Measuring:
         return Evaluation(subject, len(self.rows), tuple(measures), tuple(self.warnings))
 
 
-def _right_on(scorer: Scorer, rows: np.ndarray) -> np.ndarray:
-    """Which rows a scorer classifies rightly."""
-    return scorer.predict(rows) == scorer.head.labels
+def _right_on(classifier: Classifier, rows: np.ndarray) -> np.ndarray:
+    """Which rows a classifier classifies rightly."""
+    return classifier.predict(rows) == classifier.head.labels
 
 
 def _listed(given: Any, *single: type) -> list[Any]:
     return [given] if isinstance(given, (str, *single)) else list(given)
 
 
-def _check_same(subject: Subject, other: Subject | None, name: str) -> None:
+def _check_same(adapter: ModelAdapter, other: ModelAdapter | None, name: str) -> None:
     if other is None:
         return
-    if other.layout.shapes != subject.layout.shapes:
+    if other.layout.shapes != adapter.layout.shapes:
         raise ValueError(
             f"The {name} takes inputs of shapes {list(other.layout.shapes)}, the model"
-            f" {list(subject.layout.shapes)}. Both have to answer the same inputs."
+            f" {list(adapter.layout.shapes)}. Both have to answer the same inputs."
         )
-    if len(other.output_names) != len(subject.output_names):
+    if len(other.output_names) != len(adapter.output_names):
         raise ValueError(
             f"The {name} has {len(other.output_names)} outputs, the model"
-            f" {len(subject.output_names)}. Both have to answer the same questions."
+            f" {len(adapter.output_names)}. Both have to answer the same questions."
         )
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.evaluation.subjects import Head, Subject
+from keras_robust_prune.evaluation.adapters import ModelAdapter
+from keras_robust_prune.evaluation.classifier import Head
 
 
-def heads(subject: Subject, widths: Sequence[int], y: Any, num_inputs: int) -> tuple[Head, ...]:
+def heads(
+    adapter: ModelAdapter, widths: Sequence[int], y: Any, num_inputs: int
+) -> tuple[Head, ...]:
     """One head for each output that has labels; for several yes-or-no labels one each.
 
     Args:
-        subject: the network.
+        adapter: the network.
         widths: how many units each output has.
         y: labels: for one output class numbers `(n,)` or `(n, 1)`, one-hot rows `(n, classes)`, or 0 and 1 for each
             unit of a sigmoid output; for several outputs a list in their order (None leaves one out) or a mapping from
@@ -26,14 +29,14 @@ def heads(subject: Subject, widths: Sequence[int], y: Any, num_inputs: int) -> t
     """
     found: list[Head] = []
     problems = []
-    for output, labels in enumerate(_by_output(subject, y)):
+    for output, labels in enumerate(_by_output(adapter, y)):
         if labels is None:
             continue
         try:
             found += _heads(
-                subject.output_names[output],
+                adapter.output_names[output],
                 output,
-                subject.activations[output],
+                adapter.activations[output],
                 widths[output],
                 np.asarray(labels),
                 num_inputs,
@@ -44,14 +47,14 @@ def heads(subject: Subject, widths: Sequence[int], y: Any, num_inputs: int) -> t
         raise ValueError("\n".join(problems))
     if not found:
         raise ValueError(
-            f"y names none of the outputs {list(subject.output_names)}. Give labels for at least"
+            f"y names none of the outputs {list(adapter.output_names)}. Give labels for at least"
             " one."
         )
     return tuple(found)
 
 
-def _by_output(subject: Subject, y: Any) -> list[Any]:
-    names = subject.output_names
+def _by_output(adapter: ModelAdapter, y: Any) -> list[Any]:
+    names = adapter.output_names
     if isinstance(y, Mapping):
         unknown = [name for name in y if name not in names]
         if unknown:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune import backends
+from keras_robust_prune.evaluation.adapters import KerasAdapter
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
-from keras_robust_prune.evaluation.subjects import KerasSubject
 from keras_robust_prune.keras_io import reading, writing
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
@@ -113,13 +113,13 @@ def export_tflite(
     if not overwrite:
         writing.refuse_existing([path])
     model = reading.opened(model, trust)
-    subject = KerasSubject(model)
+    adapter = KerasAdapter(model)
     examples = None
     if quantize == "int8":
-        examples = _examples(subject, calibration, input_range)
-    content = _convert(model, quantize, examples, bool(subject.integer_inputs))
-    file = LiteFile(content, subject.layout.names, subject.output_names)
-    difference = _difference(subject, file, input_range) if verify else None
+        examples = _examples(adapter, calibration, input_range)
+    content = _convert(model, quantize, examples, bool(adapter.integer_inputs))
+    file = LiteFile(content, adapter.layout.names, adapter.output_names)
+    difference = _difference(adapter, file, input_range) if verify else None
     if quantize is None and difference is not None and not difference <= LARGEST_DIFFERENCE:
         raise ValueError(
             f"'{path}' was not written: its outputs differ from the model's by {difference:.1e} of"
@@ -170,9 +170,9 @@ def range_points(layout: Layout, input_range: Any, num: int, seed: int = 0) -> n
     return (lower + place * (upper - lower)).astype(np.float32)
 
 
-def _examples(subject: KerasSubject, calibration: Any, input_range: Any) -> list[Any]:
+def _examples(adapter: KerasAdapter, calibration: Any, input_range: Any) -> list[Any]:
     """Single inputs, as the converter takes them: several inputs go by name, for it orders them its own way."""
-    layout = subject.layout
+    layout = adapter.layout
     if calibration is None:
         rows = range_points(layout, input_range, NUM_CALIBRATION)
     else:
@@ -180,7 +180,7 @@ def _examples(subject: KerasSubject, calibration: Any, input_range: Any) -> list
     if not len(rows):
         raise ValueError("calibration holds no input. Give some, or None for random points.")
     parts = [
-        part.astype(dtype) for part, dtype in zip(layout.unpack(rows), subject.dtypes, strict=True)
+        part.astype(dtype) for part, dtype in zip(layout.unpack(rows), adapter.dtypes, strict=True)
     ]
     if len(parts) == 1:
         return [[parts[0][i : i + 1]] for i in range(len(rows))]
@@ -247,10 +247,10 @@ def _explain(text: str, name: str, quantize: str | None) -> str:
     )
 
 
-def _difference(subject: KerasSubject, file: LiteFile, input_range: Any) -> float:
+def _difference(adapter: KerasAdapter, file: LiteFile, input_range: Any) -> float:
     """Largest |file - model| over the largest |model|, the worst of all outputs."""
-    rows = range_points(subject.layout, input_range, NUM_POINTS)
-    wanted, _ = subject.run(rows, NUM_POINTS)
+    rows = range_points(adapter.layout, input_range, NUM_POINTS)
+    wanted, _ = adapter.run(rows, NUM_POINTS)
     found = file(rows, NUM_POINTS)
     shares = []
     for want, have in zip(wanted, found, strict=True):

@@ -10,7 +10,9 @@ import pytest
 
 import keras_robust_prune as krp
 from keras_robust_prune import backends, demo
+from keras_robust_prune.evaluation.corruptions import CORRUPTIONS
 from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.export.tflite import export_tflite
 
 KERASES = ["tf_keras", "keras"]
@@ -212,13 +214,21 @@ def test_an_integer_file_is_evaluated_on_real_inputs(files: dict[Any, Path]) -> 
     model, x, y = demo.load()
     attacks = ["pgd@0.2", "square-60@0.2"]
     found = evaluate(
-        str(files["int8"]), x[:60], y[:60], attacks=attacks, surrogate=model, corruptions="jpeg@5"
+        str(files["int8"]),
+        x[:60],
+        y[:60],
+        attacks=attacks,
+        surrogate=model,
+        corruptions="motion_blur@5",
     )
     assert found.subject == "int8.tflite"
     assert found.accuracy > 0.9
     assert found["pgd@0.2 (transfer)"] < 0.5
     assert found["square-60@0.2"] < found.accuracy
-    assert 0 < found["jpeg@5"] <= 1
+    pictures = CORRUPTIONS["motion_blur"](x[:60], 5)
+    seen = LiteFile(files["int8"])(pictures.reshape(60, -1))[0].argmax(1)
+    right = int((seen == y[:60]).sum())
+    assert found.find("motion_blur@5").count == right < found.find("clean").count
 
 
 def test_corruptions_are_measured_one_by_one() -> None:

@@ -1,11 +1,10 @@
-"""What is evaluated: a Keras model or a `.tflite` file, seen as rows in, classes and scores out."""
+"""Model adapters: a Keras model or a `.tflite` file, seen as rows in, outputs and logits out."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,13 +12,13 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
-from keras_robust_prune.evaluation.logits import PROBABILITIES, logits
+from keras_robust_prune.evaluation.logits import logits
 from keras_robust_prune.graph.graph import Graph, map_refs
 from keras_robust_prune.keras_io import reading
 
 
-class Subject(Protocol):
-    """A network that can be asked for outputs and for scores, which order the classes and do not saturate."""
+class ModelAdapter(Protocol):
+    """A network that can be asked for outputs and for logits, which order the classes and do not saturate."""
 
     layout: Layout
     output_names: tuple[str, ...]
@@ -28,10 +27,10 @@ class Subject(Protocol):
     integer_inputs: tuple[str, ...]
 
     def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Outputs and scores of every output, each `(num_inputs, width)`."""
+        """Outputs and logits of every output, each `(num_inputs, width)`."""
 
 
-class KerasSubject:
+class KerasAdapter:
     """A Keras model of either kind, or the path of one."""
 
     has_gradients = True
@@ -79,11 +78,11 @@ class KerasSubject:
         return [tf.reshape(tf.cast(v, tf.float32), (-1, math.prod(v.shape[1:]))) for v in values]
 
     def tensors(self, rows: Any) -> list[Any]:
-        """Scores of every output as tensors that gradients pass."""
+        """Logits of every output as tensors that gradients pass."""
         return self._both(rows)[len(self.output_names) :]
 
     def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Outputs and scores of every output, each `(num_inputs, width)`."""
+        """Outputs and logits of every output, each `(num_inputs, width)`."""
         if not len(rows):  # convolutions fail on batches of none
             one = np.zeros((1, self.layout.num_features), np.float32)
             outputs, scores = self.run(one, 1)
@@ -97,12 +96,12 @@ class KerasSubject:
         return values[: len(values) // 2], values[len(values) // 2 :]
 
 
-class FileSubject:
-    """A `.tflite` file: outputs only, no gradients. Scores are logits, read off the probabilities."""
+class LiteAdapter:
+    """A `.tflite` file: outputs only, no gradients. Logits are read off the probabilities."""
 
     has_gradients = False
 
-    def __init__(self, path: str | os.PathLike[str], like: Subject | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], like: ModelAdapter | None = None) -> None:
         names = ((), ()) if like is None else (like.layout.names, like.output_names)
         self._file = LiteFile(path, *names)
         self.layout = self._file.layout
@@ -113,7 +112,7 @@ class FileSubject:
         self.integer_inputs = self._file.integer_inputs
 
     def run(self, rows: np.ndarray, batch_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Outputs and scores of every output, each `(num_inputs, width)`."""
+        """Outputs and logits of every output, each `(num_inputs, width)`."""
         outputs = [value.reshape(len(rows), -1) for value in self._file(rows, batch_size)]
         scores = [
             _log_odds(value, name, step)
@@ -124,11 +123,11 @@ class FileSubject:
         return outputs, scores
 
 
-def open_subject(model: Any, like: Subject | None = None) -> Subject:
-    """The subject that a model, a path or a `.tflite` path stands for; a subject is left as it is."""
-    if isinstance(model, (KerasSubject, FileSubject)):
+def adapt(model: Any, like: ModelAdapter | None = None) -> ModelAdapter:
+    """The adapter of a model, a path or a `.tflite` path; an adapter is left as it is."""
+    if isinstance(model, (KerasAdapter, LiteAdapter)):
         return model
-    return FileSubject(model, like) if is_litefile(model) else KerasSubject(model)
+    return LiteAdapter(model, like) if is_litefile(model) else KerasAdapter(model)
 
 
 def trusted(model: Any) -> Any:
@@ -174,60 +173,3 @@ def _output_names(model: Any, graph: Graph) -> tuple[str, ...]:
     if len(names) == len(graph.outputs):
         return names
     return tuple(graph.layer_of(ref).name for ref in graph.outputs)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Head:
-    """One question that a network answers: which class?
-
-    Attributes:
-        name: of the output; of a multi-label output with the label's number.
-        output: which output of the network.
-        activation: the output's last activation.
-        labels: the right classes, `(num_inputs,)`.
-        column: which unit of a multi-label output; None takes them all.
-        num_classes: at least 2.
-    """
-
-    name: str
-    output: int
-    activation: str
-    labels: np.ndarray
-    column: int | None
-    num_classes: int
-
-    def predict(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Predicted classes `(num_inputs,)`: the largest output; for one unit whether it exceeds one half."""
-        value = self._own(outputs[self.output])
-        if self.num_classes > 2 or value.shape[1] == 2:
-            return value.argmax(1)
-        return (value[:, 0] > (0.5 if self.activation in PROBABILITIES else 0.0)).astype(np.int64)
-
-    def scores(self, logits: Sequence[Any], concat: Callable[[list[Any], int], Any]) -> Any:
-        """Logits `(num_inputs, num_classes)`; one unit z becomes the two logits -z/2 and z/2."""
-        value = self._own(logits[self.output])
-        return value if value.shape[1] > 1 else concat([-value / 2, value / 2], 1)
-
-    def _own(self, value: Any) -> Any:
-        return value if self.column is None else value[:, self.column : self.column + 1]
-
-
-class Scorer:
-    """One head of one subject: the function that attacks turn against."""
-
-    def __init__(self, subject: Subject, head: Head, batch_size: int = 256) -> None:
-        self.subject, self.head, self.batch_size = subject, head, batch_size
-        self.compiled: dict[Any, Any] = {}
-
-    def predict(self, rows: np.ndarray) -> np.ndarray:
-        """Predicted classes `(num_inputs,)`."""
-        return self.head.predict(self.subject.run(rows, self.batch_size)[0])
-
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        """Logits `(num_inputs, num_classes)`."""
-        return self.head.scores(self.subject.run(rows, self.batch_size)[1], np.concatenate)
-
-    def tensor(self, rows: Any) -> Any:
-        """Logits as a tensor that gradients pass."""
-        assert isinstance(self.subject, KerasSubject)
-        return self.head.scores(self.subject.tensors(rows), backends.tensorflow().concat)

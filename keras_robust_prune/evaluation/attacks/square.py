@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from keras_robust_prune.evaluation.threat import Threat
+from keras_robust_prune.evaluation.attacks.registry import AttackKind
+from keras_robust_prune.evaluation.attacks.threat import Threat
+from keras_robust_prune.evaluation.classifier import Classifier
 
 FIRST_SHARE = 0.8
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 def square(
-    margins: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    classifier: Classifier,
     x: np.ndarray,
     labels: np.ndarray,
     threat: Threat,
     *,
-    queries: int,
+    steps: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Random search over squares at the corners of the l-inf ball.
@@ -27,11 +28,11 @@ def square(
     Images lose squares, signals spans, tables random sets of features, smaller and smaller.
 
     Args:
-        margins: from points `(n, num_features)` and labels `(n,)` to margins `(n,)`; above 0 is misclassified.
+        classifier: what is attacked; only its margins are asked for.
         x: inputs, `(num_inputs, num_features)`.
         labels: right classes, `(num_inputs,)`.
         threat: the ball; of norm `"linf"`.
-        queries: how often the function may be asked about each input.
+        steps: how often the classifier may be asked about each input.
         rng: the source of all random numbers.
 
     Returns:
@@ -48,20 +49,23 @@ def square(
     up = rng.integers(0, 2, (len(x), 1, *shape[1:]), np.int8).astype(bool)
     up = np.broadcast_to(up, (len(x), *shape))
     best = np.where(up.reshape(len(x), -1), high, low)
-    height = margins(best, labels)
-    for query in range(1, queries):
-        left = np.flatnonzero(height <= 0)
+    margins = classifier.margins(best, labels)
+    for query in range(1, steps):
+        left = np.flatnonzero(margins <= 0)
         if not left.size:
             break
-        share = _share(query, queries)
+        share = _share(query, steps)
         draw = _features if scattered else _window
         inside, up = (drawn.reshape(len(left), -1) for drawn in draw(rng, len(left), shape, share))
         tried = np.where(inside, np.where(up, high[left], low[left]), best[left])
-        reached = margins(tried, labels[left])
-        taken = reached >= height[left]
+        reached = classifier.margins(tried, labels[left])
+        taken = reached >= margins[left]
         best[left[taken]] = tried[taken]
-        height[left[taken]] = reached[taken]
+        margins[left[taken]] = reached[taken]
     return best
+
+
+SQUARE = AttackKind("square", square, steps=1000, needs_gradients=False, norms=("linf",))
 
 
 def _share(query: int, queries: int) -> float:

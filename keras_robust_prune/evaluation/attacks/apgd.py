@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_robust_prune import backends
-from keras_robust_prune.evaluation.ascent import Climb, compiled, search
-from keras_robust_prune.evaluation.subjects import Scorer
-from keras_robust_prune.evaluation.threat import Threat
+from keras_robust_prune.evaluation.attacks.ascent import Ascent, Extra, search
+from keras_robust_prune.evaluation.attacks.registry import AttackKind
+from keras_robust_prune.evaluation.attacks.threat import Threat
+from keras_robust_prune.evaluation.attacks.worst import Worst
+from keras_robust_prune.evaluation.classifier import Classifier
 
 MOMENTUM = 0.75
 RHO = 0.75
+NUM_TARGETS = 9
 
 
 def checkpoints(steps: int) -> np.ndarray:
@@ -31,7 +34,68 @@ def checkpoints(steps: int) -> np.ndarray:
 
 
 def apgd(
-    scorer: Scorer,
+    classifier: Classifier,
+    x: np.ndarray,
+    labels: np.ndarray,
+    threat: Threat,
+    *,
+    steps: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Auto-PGD on cross-entropy from a random point."""
+    return auto_ascend(classifier, x, threat.sample(x, rng), labels, threat, steps=steps, loss="ce")
+
+
+def apgd_dlr(
+    classifier: Classifier,
+    x: np.ndarray,
+    labels: np.ndarray,
+    threat: Threat,
+    *,
+    steps: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Auto-PGD on the difference-of-logits ratio from a random point."""
+    return auto_ascend(
+        classifier, x, threat.sample(x, rng), labels, threat, steps=steps, loss="dlr"
+    )
+
+
+def apgd_targeted(
+    classifier: Classifier,
+    x: np.ndarray,
+    labels: np.ndarray,
+    threat: Threat,
+    *,
+    steps: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Auto-PGD on the targeted ratio, towards each of the nine likeliest wrong classes in turn while an input holds."""
+    logits = classifier.logits(x)
+    logits[np.arange(len(x)), labels] = -np.inf
+    ranked = np.argsort(-logits, axis=1, kind="stable")
+    worst = Worst(classifier, x, labels)
+    for rank in range(min(NUM_TARGETS, logits.shape[1] - 1)):
+        holding = worst.holding
+        if not holding.size:
+            break
+        part, classes, targets = x[holding], labels[holding], ranked[holding, rank]
+        start = threat.sample(part, rng)
+        moved = auto_ascend(
+            classifier, part, start, classes, threat,
+            steps=steps, loss="dlr-targeted", targets=targets,
+        )  # fmt: skip
+        worst.offer(holding, moved)
+    return worst.points
+
+
+APGD = AttackKind("apgd", apgd, steps=100)
+APGD_DLR = AttackKind("apgd-dlr", apgd_dlr, steps=100, min_classes=3)
+APGD_TARGETED = AttackKind("apgd-t", apgd_targeted, steps=100, min_classes=4)
+
+
+def auto_ascend(
+    classifier: Classifier,
     x: np.ndarray,
     start: np.ndarray,
     labels: np.ndarray,
@@ -39,17 +103,19 @@ def apgd(
     *,
     steps: int,
     loss: str,
+    targets: np.ndarray | None = None,
 ) -> np.ndarray:
     """Auto-PGD from `start`; of the points on the way the one with the largest margin.
 
     Args:
-        scorer: the function that is attacked.
+        classifier: what is attacked.
         x: inputs, `(num_inputs, num_features)`.
         start: where to start, in the ball around `x`, same shape.
         labels: right classes, `(num_inputs,)`.
         threat: the ball.
         steps: how many steps, each with one gradient.
-        loss: `"ce"` or `"dlr"`.
+        loss: `"ce"`, `"dlr"` or `"dlr-targeted"`.
+        targets: classes that `"dlr-targeted"` leads to, `(num_inputs,)`.
 
     Returns:
         Points of the ball, same shape as `x`.
@@ -61,8 +127,8 @@ def apgd(
     points = checkpoints(steps)
     spans = np.zeros(steps + 1, np.int32)
     spans[points] = np.diff(np.concatenate([[0], points]))
-    run = compiled(scorer, loss, threat.norm, _apgd_body, {"spans": ([None], "int32")})
-    return search(scorer, run, x, start, labels, threat, spans)
+    extra: dict[str, Extra] = {"spans": ([None], "int32", spans)}
+    return search(classifier, loss, _body, x, start, labels, threat, extra, targets)
 
 
 class _State(NamedTuple):
@@ -75,56 +141,44 @@ class _State(NamedTuple):
     best: Any
     best_loss: Any
     best_gradient: Any
-    found: Any
-    highest: Any
+    worst: Any
+    largest: Any
     size: Any
     rises: Any
     was_halved: Any
     loss_then: Any
 
 
-def _apgd_body(climb: Climb) -> Callable[..., Any]:
+def _body(ascent: Ascent) -> Callable[..., Any]:
     tf = backends.tensorflow()
 
-    def run(
-        x: Any, start: Any, labels: Any, lower: Any, upper: Any, scale: Any, eps: Any, spans: Any
-    ) -> Any:
+    def run(x: Any, start: Any, ball: Any, spans: Any) -> Any:
         def step(k: Any, now: _State) -> tuple[Any, _State]:
-            ahead = now.point + now.size[:, tf.newaxis] * climb.direction(now.gradient)
-            ahead = climb.project(x, ahead, eps, lower, upper)
+            ahead = now.point + now.size[:, tf.newaxis] * ascent.direction(now.gradient)
+            ahead = ascent.project(x, ahead, ball)
             share = tf.where(k > 1, MOMENTUM, 1.0)
             ahead = (
                 now.point + share * (ahead - now.point) + (1.0 - share) * (now.point - now.before)
             )
-            point = climb.project(x, ahead, eps, lower, upper)
-            loss, height, gradient = climb.look(point, labels, scale)
-            return k + 1, _halved(_moved(now, point, loss, height, gradient), spans[k])
+            point = ascent.project(x, ahead, ball)
+            loss, margin, gradient = ascent.loss_and_gradient(point, ball)
+            return k + 1, _halved(_moved(now, point, loss, margin, gradient), spans[k])
 
-        loss, height, gradient = climb.look(start, labels, scale)
-        size = tf.fill(tf.shape(loss), 2.0 * eps)
-        halved = tf.ones_like(loss, tf.bool)
+        loss, margin, gradient = ascent.loss_and_gradient(start, ball)
         first = _State(
-            start,
-            start,
-            loss,
-            gradient,
-            start,
-            loss,
-            gradient,
-            start,
-            height,
-            size,
-            tf.zeros_like(loss),
-            halved,
-            loss,
-        )
+            point=start, before=start, loss=loss, gradient=gradient,
+            best=start, best_loss=loss, best_gradient=gradient,
+            worst=start, largest=margin,
+            size=tf.fill(tf.shape(loss), 2.0 * ball.eps),
+            rises=tf.zeros_like(loss), was_halved=tf.ones_like(loss, tf.bool), loss_then=loss,
+        )  # fmt: skip
         _, last = tf.while_loop(lambda k, _: k < tf.shape(spans)[0], step, (tf.constant(1), first))
-        return last.found
+        return last.worst
 
     return run
 
 
-def _moved(now: _State, point: Any, loss: Any, height: Any, gradient: Any) -> _State:
+def _moved(now: _State, point: Any, loss: Any, margin: Any, gradient: Any) -> _State:
     """The state after a step to `point`."""
     tf = backends.tensorflow()
     better = loss > now.best_loss
@@ -136,8 +190,8 @@ def _moved(now: _State, point: Any, loss: Any, height: Any, gradient: Any) -> _S
         best=_pick(better, point, now.best),
         best_loss=tf.maximum(loss, now.best_loss),
         best_gradient=_pick(better, gradient, now.best_gradient),
-        found=_pick(height > now.highest, point, now.found),
-        highest=tf.maximum(height, now.highest),
+        worst=_pick(margin > now.largest, point, now.worst),
+        largest=tf.maximum(margin, now.largest),
         rises=now.rises + tf.cast(loss > now.loss, tf.float32),
     )
 
