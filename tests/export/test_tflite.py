@@ -42,7 +42,10 @@ def test_files_agree_with_the_model(
     assert report.max_difference is not None
     assert report.max_difference <= tolerance
     assert report.num_bytes == (tmp_path / "model.tflite").stat().st_size
-    assert report.latency_ms > 0
+    again = measure_latency(
+        report.path, seconds=0.0
+    )  # in the same unit: a busy machine is not 50 times slower
+    assert again / 50 < report.latency_ms < again * 50
     assert report.ops["CONV_2D"] == 1
     assert report.ops["FULLY_CONNECTED"] == 2
     rng = np.random.default_rng(1)
