@@ -6,49 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from classifiers import attacked, classifier_of, dense_classifier, robust_share, threat_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_robust_prune import backends, demo
-from keras_robust_prune.evaluation.adapters import KerasAdapter
+from keras_robust_prune import backends
 from keras_robust_prune.evaluation.attacks import ATTACKS, Attack
 from keras_robust_prune.evaluation.attacks.apgd import auto_ascend, checkpoints
-from keras_robust_prune.evaluation.attacks.ensemble import members_for
 from keras_robust_prune.evaluation.attacks.pgd import ascend
-from keras_robust_prune.evaluation.attacks.threat import Threat
-from keras_robust_prune.evaluation.classifier import Classifier, Head
+from keras_robust_prune.evaluation.classifier import Classifier
 from keras_robust_prune.evaluation.losses import LOSSES
-
-
-def dense_classifier(
-    *weights: np.ndarray, activation: str = "relu", keras: str = "tf_keras"
-) -> Classifier:
-    """A classifier of a network of Dense layers with the given kernels and zero biases."""
-    module = backends.module(keras)
-    model = module.Sequential([module.Input((weights[0].shape[0],))])
-    for number, kernel in enumerate(weights, 1):
-        last = number == len(weights)
-        model.add(module.layers.Dense(kernel.shape[1], None if last else activation))
-    model.set_weights([part for kernel in weights for part in (kernel, np.zeros(kernel.shape[1]))])
-    return classifier_of(model, max(weights[-1].shape[1], 2))
-
-
-def classifier_of(model: Any, num_classes: int, batch_size: int = 7) -> Classifier:
-    adapter = KerasAdapter(model)
-    head = Head("class", 0, adapter.activations[0], np.zeros(0, int), None, num_classes)
-    return Classifier(adapter, head, batch_size)
-
-
-def threat_of(text: str, classifier: Classifier, input_range: Any = (0.0, 1.0)) -> Threat:
-    return Attack.parse(text).threat(classifier.adapter.layout, input_range)
-
-
-def attacked(
-    text: str, classifier: Classifier, x: np.ndarray, y: np.ndarray, input_range: Any = (0.0, 1.0)
-) -> np.ndarray:
-    """Margins after the attack."""
-    threat = threat_of(text, classifier, input_range)
-    return classifier.margins(Attack.parse(text).run(classifier, x, y, threat, seed=3), y)
 
 
 @pytest.fixture(scope="module")
@@ -249,23 +216,6 @@ SHARED = dense_classifier(
 )
 
 
-@pytest.fixture(scope="module")
-def digits() -> tuple[Classifier, np.ndarray, np.ndarray]:
-    model, x, y = demo.load()
-    classifier = classifier_of(model, 10, batch_size=64)
-    rows = classifier.adapter.layout.pack(x[:60])
-    right = classifier.predict(rows) == y[:60]
-    return classifier, rows[right], y[:60][right]
-
-
-def robust_share(
-    text: str, digits: tuple[Classifier, np.ndarray, np.ndarray], seed: int = 0
-) -> float:
-    classifier, x, y = digits
-    moved = Attack.parse(text).run(classifier, x, y, threat_of(text, classifier), seed=seed)
-    return float((classifier.predict(moved) == y).mean())
-
-
 @pytest.mark.parametrize("ball", ["0.1", "0.2", "1:l2"])
 def test_stronger_attacks_break_more_of_a_real_network(
     ball: str, digits: tuple[Classifier, np.ndarray, np.ndarray]
@@ -371,65 +321,3 @@ def test_what_is_no_attack_is_refused(text: str, fix: str) -> None:
 def test_checkpoints_are_those_of_the_paper() -> None:
     shares = [0.22, 0.41, 0.57, 0.7, 0.8, 0.87, 0.93, 0.99]
     assert checkpoints(100).tolist() == [round(100 * share) for share in shares]
-
-
-@pytest.mark.parametrize(
-    ("num_classes", "norm", "expected"),
-    [
-        (10, "linf", ["apgd", "apgd-t", "square"]),
-        (10, "l2", ["apgd", "apgd-t"]),
-        (3, "linf", ["apgd", "apgd-dlr", "square"]),
-        (2, "linf", ["apgd", "square"]),
-    ],
-)
-def test_the_ensemble_has_the_members_that_fit(
-    num_classes: int, norm: str, expected: list[str]
-) -> None:
-    assert [kind.name for kind in members_for(num_classes, norm)] == expected
-
-
-@pytest.mark.parametrize("ball", ["0.15", "0.6:l2"])
-def test_the_ensemble_is_as_strong_as_each_of_its_members(
-    ball: str, digits: tuple[Classifier, np.ndarray, np.ndarray]
-) -> None:
-    whole, one, towards = (
-        robust_share(f"{name}-10@{ball}", digits) for name in ("ensemble", "apgd", "apgd-t")
-    )
-    assert 0 < whole <= min(one, towards)
-
-
-def test_a_targeted_attack_reaches_the_class_that_an_untargeted_one_misses() -> None:
-    # The likeliest wrong class, 1, is out of reach whatever x is; class 4, the least likely at x, is not.
-    kernel = np.zeros((2, 5), np.float32)
-    kernel[0] = [1.0, 1.0, 0.0, 0.0, 0.0]
-    kernel[1] = [0.0, -0.01, 0.0, 0.0, 4.0]
-    classifier = dense_classifier(kernel)
-    x, y = np.array([[0.5, 0.05]], np.float32), np.array([0])
-    assert classifier.logits(x).argsort()[0, ::-1].tolist()[:3] == [0, 1, 4]
-    assert attacked("apgd-t-20@0.2", classifier, x, y) == pytest.approx(4 * 0.25 - 0.3, abs=1e-4)
-
-
-def test_the_targeted_ratio_is_that_of_the_paper() -> None:
-    logits = np.array([[3.0, 1.0, 0.0, -1.0]], np.float32)
-    ratio = LOSSES["dlr-targeted"](
-        backends.tensorflow().constant(logits), np.array([0], np.int32), np.array([2], np.int32)
-    )
-    np.testing.assert_allclose(ratio, [(0 - 3) / (3 - (0 - 1) / 2)], rtol=1e-6)
-
-
-def test_autoattack_answers_by_its_new_name() -> None:
-    with pytest.warns(DeprecationWarning, match="FAB") as caught:
-        attack = Attack.parse("autoattack-8@0.1")
-    assert attack == Attack("ensemble", 0.1, steps=8)
-    assert caught[0].filename == __file__
-
-
-def test_the_gradient_is_that_of_the_log_odds() -> None:
-    rng = np.random.default_rng(4)
-    kernel = rng.normal(size=(5, 3)).astype("f")
-    x, y = rng.uniform(size=(9, 5)).astype("f"), rng.integers(0, 3, 9)
-    for i, row in enumerate(dense_classifier(kernel).gradient(x, y)):
-        others = [k for k in range(3) if k != y[i]]
-        share = np.exp(x[i] @ kernel[:, others])
-        expected = kernel[:, others] @ (share / share.sum()) - kernel[:, y[i]]
-        np.testing.assert_allclose(row, expected, atol=1e-5)
