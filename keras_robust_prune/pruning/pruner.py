@@ -304,7 +304,7 @@ class Pruner:
 
 
 def plan_of_state(plan: Plan, visible: Plan) -> Plan:
-    """The part of a plan that masks can show: groups that masks do not reach are left out."""
+    """The part of a plan that masks can show: Groups that masks do not reach are left out."""
     reached = {removal.group for removal in visible.removals}
     kept = tuple(removal for removal in plan.removals if removal.group in reached)
     return Plan(kept if visible.removals else plan.removals, plan.widths)

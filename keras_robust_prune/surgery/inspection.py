@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,14 +24,6 @@ class Inspection:
 
     graph: Graph
     groups: ChannelGroups
-
-    @property
-    def sites(self) -> ChannelGroups:
-        """The name of `groups` until 0.1."""
-        warnings.warn(
-            "Inspection.sites is now Inspection.groups.", DeprecationWarning, stacklevel=2
-        )
-        return self.groups
 
     def __str__(self) -> str:
         rows = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
@@ -26,12 +25,6 @@ class Removal(NamedTuple):
     group: str
     drop: int
     into: int | None = None
-
-    @property
-    def site(self) -> str:
-        """The name of `group` until 0.1."""
-        warnings.warn("Removal.site is now Removal.group.", DeprecationWarning, stacklevel=2)
-        return self.group
 
 
 @dataclasses.dataclass(frozen=True)

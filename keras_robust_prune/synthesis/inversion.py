@@ -142,7 +142,7 @@ def match(
     tf = backends.tensorflow()
     nodes = statistics(graph)
     taps = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
-    stored = [_stored(graph, node) for node in nodes]
+    known = [stored(graph, node) for node in nodes]
 
     @tf.function(autograph=False)
     def step(
@@ -151,7 +151,7 @@ def match(
         with tf.GradientTape() as tape:
             tape.watch(units)
             tensors = taps(_raw(units, spaces))
-            apart = _distances(tensors[: len(nodes)], stored)
+            apart = _distances(tensors[: len(nodes)], known)
             number = tf.cast(tf.shape(units[0])[0], tf.float32)
             loss = number * _STATISTICS * tf.add_n(apart) / len(nodes)
             loss += tf.reduce_sum(weight * _confusion(tensors[len(nodes) :], targets))
@@ -208,7 +208,8 @@ def _descend(
     return moved, means, squares
 
 
-def _stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
+def stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of every channel that a BatchNorm call has in store."""
     layer = graph.layer_of(node)
     variance = layer.weights["moving_variance"] + layer.config["epsilon"]
     return layer.weights["moving_mean"], np.sqrt(variance)

@@ -1,4 +1,4 @@
-"""Inputs made from the network itself: what stands in for the data that nobody gave us.
+"""Inverted inputs: made from the network itself, in place of the data that nobody gave us.
 
 A prior draws structured noise (smooth, with sparse bright parts or textures; see `priors`), and
 gradients of the network shape it (`inversion`). Where the network stores BatchNorm statistics, the
@@ -30,7 +30,7 @@ from keras_robust_prune.synthesis.probe import logit_refs
 # 512 where five times as many do. Each input then takes about 150 passes.
 _WORK = 2e10
 _FEWEST, _USUAL, _MOST = 64, 512, 12_000
-_VALUE = 50  # multiplications that take as long as one value of a tensor, written and read
+PER_VALUE = 50  # multiplications that take as long as one value of a tensor, written and read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def usual_count(macs: float, values: float) -> int:
         >>> usual_count(7.5e6, 0.72e6)  # MobileNetV1 of a quarter's width
         555
     """
-    allowed = _WORK / max(macs, _VALUE * values, 1)
+    allowed = _WORK / max(macs, PER_VALUE * values, 1)
     return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))
 
 

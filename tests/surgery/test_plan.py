@@ -59,8 +59,3 @@ def test_json_keeps_a_plan(data: st.DataObject) -> None:
 def test_json_of_something_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a plan"):
         Plan.from_json(text)
-
-
-def test_the_old_name_of_a_group_goes_on_working_and_warns() -> None:
-    with pytest.warns(DeprecationWarning, match="Removal.group"):
-        assert Removal("a", 1).site == "a"

@@ -1,0 +1,203 @@
+"""Synthetic inputs of every kind: what stands in for the data that nobody gave us, and how near it comes.
+
+Beside inputs that are inverted from the network (`synthesis`) stand pictures that no network shaped (`pictures`):
+where an input can be a picture, crops of the package's photographs, or procedural pictures. `synthesize` gives every
+kind with what says, without data, how much it resembles what the network was trained on: the distance to its BatchNorm
+statistics and the entropy of its classes.
+
+The tier of everything computed on them is T1: weights, stored statistics, the range of an input, and the package's
+photographs, nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, split_activations
+from keras_robust_prune.surgery.costs import num_macs, num_values
+from keras_robust_prune.synthesis import inversion
+from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural
+from keras_robust_prune.synthesis.priors import InputSpace, input_spaces
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
+from keras_robust_prune.synthesis.synthesis import PER_VALUE, make_inputs
+
+# As many pictures are taken as about this many multiplications of forward passes allow; each takes a few.
+_PICTURE_WORK = 1.2e11
+_FEWEST_PICTURES, _MOST_PICTURES = 128, 2_000
+CHOICES = ("auto", "inverted", "photographs", "procedural")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kind:
+    """Synthetic inputs of one kind.
+
+    Attributes:
+        name: `"inverted"`, `"photographs"` or `"procedural"`.
+        arrays: one per network input, `(count, *shape)` float32, in its raw range.
+        distance: mean over the BatchNorm layers of how far mean and deviation of what reaches them are from those they
+            store: mean squared, in stored deviations. NaN if the network stores none. Lower is better.
+        entropy: of the dense network's classes on them before any balancing, as a share of the greatest, [0, 1]; 1 for
+            a network without classes. Higher is better.
+    """
+
+    name: str
+    arrays: tuple[np.ndarray, ...]
+    distance: float
+    entropy: float
+
+    def __str__(self) -> str:
+        distance = "" if np.isnan(self.distance) else f"distance {self.distance:.3g}, "
+        return f"{len(self.arrays[0])} {self.name} ({distance}class entropy {self.entropy:.2f})"
+
+
+def synthesize(
+    graph: Graph,
+    input_range: Any = (0.0, 1.0),
+    choice: str = "auto",
+    count: int | None = None,
+    seed: int = 0,
+    verbose: int = 0,
+    invert: bool = True,
+) -> tuple[Kind, ...]:
+    """Synthetic inputs of every kind that suits a network, the one that resembles its data most first.
+
+    Args:
+        graph: the dense network.
+        input_range: see `input_spaces`.
+        choice: `"auto"` takes photographs beside inverted inputs where the inputs are pictures; `"inverted"` and
+            `"procedural"` do without photographs, `"photographs"` without inversion.
+        count: how many of each kind; None lets the network's size decide.
+        seed: the same seed gives the same inputs.
+        verbose: 1 prints progress.
+        invert: whether the network shapes inverted inputs; otherwise they are what the prior draws.
+
+    Returns:
+        At least one kind. Where the network stores BatchNorm statistics, the nearest to them comes first, else the
+        inverted ones.
+
+    Raises:
+        ValueError: the choice is unknown, or the network's inputs are no pictures and only pictures are asked for.
+
+    Example:
+        >>> import tf_keras
+        >>> from keras_robust_prune.keras_io.reading import read
+        >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")]
+        >>> [kind.name for kind in synthesize(read(tf_keras.Sequential(layers)), count=8)]
+        ['inverted']
+    """
+    if choice not in CHOICES:
+        raise ValueError(f"synthesis is {choice!r}; choose one of {', '.join(map(repr, CHOICES))}.")
+    spaces = input_spaces(graph, input_range)
+    drawn = len(spaces) == 1 and is_picture(spaces[0])
+    if choice == "photographs" and not drawn:
+        raise ValueError(
+            "synthesis is 'photographs', but the network does not take one picture of one or three channels."
+            " Leave it at 'auto'."
+        )
+    split = split_activations(graph)
+    found = []
+    if choice != "photographs":
+        made = make_inputs(graph, input_range, count, seed, verbose, invert)
+        found.append(_judged(split, "inverted", made.arrays))
+    if drawn and choice != "inverted":
+        name = "procedural" if choice == "procedural" else "photographs"
+        found.append(_pictures(split, spaces[0], name, count, seed))
+    found.sort(key=lambda kind: 0.0 if np.isnan(kind.distance) else kind.distance)
+    if verbose:
+        print(f"synthetic inputs: {', '.join(map(str, found))}", flush=True)
+    return tuple(found)
+
+
+def _pictures(split: Graph, space: InputSpace, name: str, count: int | None, seed: int) -> Kind:
+    """Pictures of one kind; of twice as many those that spread evenly over the dense network's classes."""
+    if count is None:
+        cost = max(num_macs(split), PER_VALUE * num_values(split), 1)
+        count = int(np.clip(_PICTURE_WORK / cost, _FEWEST_PICTURES, _MOST_PICTURES))
+    draw = crops if name == "photographs" else procedural
+    pool = space.raw(draw(space, 2 * count, np.random.default_rng([seed, 7])))
+    classes, entropy = _classes(split, [pool])
+    chosen = spread(classes, count, np.random.default_rng([seed, 8]))
+    arrays = (pool[chosen],)
+    return Kind(name, arrays, resemblance(split, arrays), entropy)
+
+
+def _judged(split: Graph, name: str, arrays: tuple[np.ndarray, ...]) -> Kind:
+    return Kind(name, arrays, resemblance(split, arrays), _classes(split, arrays)[1])
+
+
+def spread(classes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Which inputs to take so that classes are as equally frequent as can be.
+
+    Args:
+        classes: of each input, `(num,)` whole numbers.
+        count: how many to take, at most `num`.
+        rng: of the order within a class.
+
+    Returns:
+        Ascending indices, `(count,)`.
+
+    Example:
+        >>> spread(np.array([0, 0, 0, 0, 1, 2]), 4, np.random.default_rng(0)).tolist()[-2:]
+        [4, 5]
+    """
+    order = rng.permutation(len(classes))
+    rank = np.empty(len(classes), int)
+    seen: dict[int, int] = {}
+    for index in order:
+        label = int(classes[index])
+        rank[index] = seen[label] = seen.get(label, -1) + 1
+    by_rank = order[np.argsort(rank[order], kind="stable")]
+    return np.sort(by_rank[:count])
+
+
+def _classes(split: Graph, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The dense network's first output's class of every input, and the entropy of the classes, [0, 1]."""
+    taps = ActivationProbe(split, logit_refs(split)[:1])
+    size, found = taps.batch_size(), []
+    num_classes = 1
+    for k in range(0, len(arrays[0]), size):
+        values = np.asarray(scores(taps.batch([x[k : k + size] for x in arrays])[0]))
+        num_classes = values.shape[-1]
+        found.append(values.argmax(-1))
+    classes = np.concatenate(found)
+    share = np.bincount(classes, minlength=num_classes) / len(classes)
+    greatest = np.log(min(num_classes, len(classes)))
+    if greatest <= 0:
+        return classes, 1.0
+    return classes, float(-np.sum(share * np.log(np.maximum(share, 1e-12))) / greatest)
+
+
+def resemblance(split: Graph, arrays: Sequence[np.ndarray], most: int = 256) -> float:
+    """How far inputs are from the statistics that a network stores of its own data.
+
+    Args:
+        split: the network, activations split off.
+        arrays: inputs, one array per network input.
+        most: how many of them are looked at.
+
+    Returns:
+        Mean over the BatchNorm layers of the mean squared difference of means and of deviations, in stored
+        deviations; NaN if there are none. Lower is better.
+    """
+    nodes = inversion.statistics(split)
+    if not nodes:
+        return float("nan")
+    taps = ActivationProbe(split, [node.inputs[0] for node in nodes])
+    sums = [np.zeros((2, node.shapes[0][-1] or 1)) for node in nodes]
+    size, num = taps.batch_size(), min(most, len(arrays[0]))
+    for k in range(0, num, size):
+        tensors = taps.batch([x[k : min(k + size, num)] for x in arrays])
+        for total, tensor in zip(sums, tensors, strict=True):
+            rows = np.asarray(tensor, np.float64).reshape(-1, total.shape[1])
+            total += np.stack([rows.mean(0), np.square(rows).mean(0)]) * (len(tensor) / num)
+    found = []
+    for node, (mean, square) in zip(nodes, sums, strict=True):
+        stored, deviation = inversion.stored(split, node)
+        spread_now = np.sqrt(np.maximum(square - mean**2, 0.0))
+        shift = np.square((mean - stored) / deviation).mean()
+        found.append(shift + np.square(spread_now / deviation - 1).mean())
+    return float(np.mean(found))
