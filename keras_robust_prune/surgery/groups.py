@@ -1,9 +1,9 @@
 """Groups: the places where units can be removed, and the layers whose units stay.
 
 A *unit* is everything that must go together: one filter, its bias, its entries in BatchNormalization, the slices of
-every kernel that reads it, and the same of every filter that it is added to. A `ChannelGroup` is a set of units that pass
-through exactly the same weights, so that any of them can go (and one can be merged into another); every group keeps at
-least one unit, and therefore every layer does.
+every kernel that reads it, and the same of every filter that it is added to. A `ChannelGroup` is a set of units that
+pass through exactly the same weights, so that any of them can go (and one can be merged into another); every group
+keeps at least one unit, and therefore every layer does.
 """
 
 from __future__ import annotations
