@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, split_activations
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.costs import num_macs, num_values
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from networks import network
 
-from keras_robust_prune.graph.graph import split_activations
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.kinds import resemblance, spread, synthesize
 from keras_robust_prune.synthesis.pictures import (
