@@ -14,12 +14,22 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import keras_robust_prune.latency as latency  # noqa: F401
     from keras_robust_prune.backends import ModelError as ModelError
     from keras_robust_prune.evaluation.attacks import Attack as Attack
     from keras_robust_prune.evaluation.attacks import register_attack as register_attack
     from keras_robust_prune.evaluation.evaluate import evaluate as evaluate
     from keras_robust_prune.evaluation.results import Evaluation as Evaluation
-    from keras_robust_prune.export.tflite import export_tflite as export_tflite
+    from keras_robust_prune.exporting.describing import FileDescription as FileDescription
+    from keras_robust_prune.exporting.describing import describe_tflite as describe_tflite
+    from keras_robust_prune.exporting.metadata import Metadata as Metadata
+    from keras_robust_prune.exporting.quantization import Quantization as Quantization
+    from keras_robust_prune.exporting.quantization import (
+        register_quantization as register_quantization,
+    )
+    from keras_robust_prune.exporting.tflite import ExportReport as ExportReport
+    from keras_robust_prune.exporting.tflite import export as export
+    from keras_robust_prune.exporting.tflite import export_tflite as export_tflite
     from keras_robust_prune.layers.base import LayerType as LayerType
     from keras_robust_prune.layers.base import register_layer as register_layer
     from keras_robust_prune.pruning.prune import prune as prune
@@ -41,21 +51,28 @@ __version__ = "0.1.0"
 MENU = {
     "Attack": "evaluation.attacks",
     "Evaluation": "evaluation.results",
+    "ExportReport": "exporting.tflite",
+    "FileDescription": "exporting.describing",
     "LayerType": "layers.base",
+    "Metadata": "exporting.metadata",
     "ModelError": "backends",
     "Plan": "surgery.plan",
     "Pruner": "pruning.pruner",
     "PruningResult": "pruning.result",
+    "Quantization": "exporting.quantization",
     "Removal": "surgery.plan",
     "RobustPruning": "training.callbacks",
     "certify": "verify.certificate",
+    "describe_tflite": "exporting.describing",
     "evaluate": "evaluation.evaluate",
-    "export_tflite": "export.tflite",
+    "export": "exporting.tflite",
+    "export_tflite": "exporting.tflite",
     "inspect": "surgery.inspection",
     "load": "training.wrappers",
     "prune": "pruning.prune",
     "register_attack": "evaluation.attacks",
     "register_layer": "layers.base",
+    "register_quantization": "exporting.quantization",
     "strip": "training.wrappers",
     "summary": "surgery.summary",
     "wrap": "training.wrappers",
@@ -66,9 +83,13 @@ RENAMED = {
     "Rule": ("layers.rules", "LayerType"),
     "register_rule": ("layers.rules", "register_layer"),
 }
+# Rooms that are used by their own name: `krp.latency.measure(...)`.
+ROOMS = ("latency",)
 
 
 def __getattr__(name: str) -> Any:
+    if name in ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name in RENAMED:
         home, instead = RENAMED[name]
         text = f"{__name__}.{name} is deprecated; use {__name__}.{instead}."
@@ -82,4 +103,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *MENU})
+    return sorted({*globals(), *MENU, *ROOMS})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -121,12 +122,13 @@ def model_class(layer: Any) -> Any:
     return module(keras_name(layer)).Model
 
 
-def interpreter(model: str | Path | bytes, num_threads: int = 1) -> Any:
+def interpreter(model: str | Path | bytes, num_threads: int = 1, keep_tensors: bool = False) -> Any:
     """A `.tflite` interpreter: LiteRT's when it is installed, else TensorFlow's.
 
     Args:
         model: path or content of a `.tflite` file.
         num_threads: how many threads it computes with.
+        keep_tensors: whether what is computed on the way stays readable, at the cost of speed.
     """
     try:
         maker = importlib.import_module("ai_edge_litert.interpreter").Interpreter
@@ -136,7 +138,9 @@ def interpreter(model: str | Path | bytes, num_threads: int = 1) -> Any:
     with warnings.catch_warnings():
         # TensorFlow's own announces that LiteRT will take its place.
         warnings.simplefilter("ignore", UserWarning)
-        return maker(**given, num_threads=num_threads)
+        return maker(
+            **given, num_threads=num_threads, experimental_preserve_all_tensors=keep_tensors
+        )
 
 
 def saved_model(content: bytes) -> Any:
@@ -202,3 +206,35 @@ def _bytes_of(given: Mapping[str, Any]) -> int:
         return 0
     known = tf.TensorShape(shape).num_elements()
     return int(known or 0) * tf.as_dtype(dtype or tf.float32).size
+
+
+def file_schema() -> Any:
+    """The flatbuffers classes of the `.tflite` format: LiteRT's when it is installed, else TensorFlow's."""
+    try:
+        return importlib.import_module("ai_edge_litert.schema_py_generated")
+    except ImportError:
+        return importlib.import_module("tensorflow.lite.python.schema_py_generated")
+
+
+def pack_file(model: Any) -> bytes:
+    """The bytes of a `.tflite` file, from its objects, the `ModelT` of `file_schema`.
+
+    Vectors of bytes, the weights, are aligned to 16 bytes, as the format asks; the generated code alone does not.
+    """
+    base = importlib.import_module("flatbuffers").Builder
+
+    class Aligned(base):  # type: ignore[misc, valid-type]
+        def StartVector(self, size: int, length: int, alignment: int) -> Any:  # noqa: N802
+            return super().StartVector(size, length, 16 if size == 1 else alignment)
+
+    builder = Aligned(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what a converter prints about its own progress."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -15,14 +15,15 @@ ROOT = Path(__file__).parent.parent
 NAME = "keras_robust_prune"
 PACKAGE = ROOT / NAME
 # A room imports only from rooms before it. The menu, the package itself, stands above all.
-ORDER = ("backends", "inputs", "primitives", "graph", "layers", "keras_io", "surgery", "verify")
+ORDER = ("backends", "inputs", "primitives", "graph", "layers", "keras_io", "surgery")
+ORDER += ("latency", "verify")
 ORDER += (
     "synthesis",
     "methods",
     "evaluation",
     "training",
     "pruning",
-    "export",
+    "exporting",
     "demo",
     "cli",
     NAME,

@@ -42,6 +42,7 @@ FLAGS = {
     " report overwrite data attacks quiet",
     "inspect": "keep",
     "evaluate": "data attacks corruptions reference input_range seed quiet",
+    "export": "quantize calibration input_range dense_per_tensor min_agreement max_runtime force overwrite seed trust",
     "demo": "target method seed overwrite quiet",
 }
 
@@ -212,3 +213,15 @@ def test_demo_shows_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert str(path) in printed
     assert cli.run(["demo", str(folder)]) == 1
     assert "Choose another name" in capsys.readouterr().err
+
+
+def test_export_writes_several_files(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", NETWORK, str(tmp_path / "a.tflite"), f"--calibration={data}"]
+    assert cli.run([*words, "--quantize=float16,int8_uint8"]) == 0
+    assert names(tmp_path) == {"a.float16.tflite", "a.int8_uint8.tflite"}
+    assert "uint8, scale" in capsys.readouterr().out
+    assert cli.run([*words, "--quantize=int8", "--max_runtime=1.13"]) == 1
+    assert "--dense_per_tensor" in capsys.readouterr().err
+    assert names(tmp_path) == {"a.float16.tflite", "a.int8_uint8.tflite"}

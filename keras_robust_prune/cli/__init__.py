@@ -1,4 +1,4 @@
-"""The command line: `keras-robust-prune prune`, `inspect`, `evaluate` and `demo`.
+"""The command line: `keras-robust-prune prune`, `inspect`, `evaluate`, `export` and `demo`.
 
 Every command has flags of its own. Whatever can be refused is refused before the work begins; files appear whole or not
 at all; what went wrong is one message and the exit code 1, an interruption is 130.
@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, logging
 
 from keras_robust_prune.cli.flags import parser
-from keras_robust_prune.export.inputs import load_inputs, load_labelled, load_range
+from keras_robust_prune.exporting.inputs import load_inputs, load_labelled, load_range
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
 DEMO_RADIUS = 0.1
@@ -32,7 +32,7 @@ def prune_command(args: argparse.Namespace) -> None:
         options["calibration"] = load_inputs(args.calibration)
     input_range = load_range(args.input_range)
 
-    from keras_robust_prune.export.workflow import Job
+    from keras_robust_prune.exporting.workflow import Job
 
     Job(
         args.source,
@@ -50,7 +50,12 @@ def prune_command(args: argparse.Namespace) -> None:
 
 
 def inspect_command(args: argparse.Namespace) -> None:
-    """`inspect MODEL`."""
+    """`inspect MODEL`, a `.tflite` file too."""
+    if args.source.endswith(".tflite"):
+        from keras_robust_prune.exporting.describing import describe_tflite
+
+        print(describe_tflite(args.source))
+        return
     from keras_robust_prune.surgery.inspection import inspect
 
     print(inspect(args.source, keep=args.keep, trust=args.trust))
@@ -79,10 +84,36 @@ def evaluate_command(args: argparse.Namespace) -> None:
     print(found)
 
 
+def export_command(args: argparse.Namespace) -> None:
+    """`export MODEL OUT`."""
+    calibration = args.calibration
+    if calibration not in (None, "weights"):
+        calibration = load_inputs(calibration)
+    input_range = load_range(args.input_range)
+
+    from keras_robust_prune.exporting.tflite import export
+
+    reports = export(
+        args.source,
+        args.out,
+        args.quantize if len(args.quantize) > 1 else args.quantize[0],
+        calibration=calibration,
+        input_range=input_range,
+        dense_per_tensor=args.dense_per_tensor,
+        min_agreement=args.min_agreement,
+        max_runtime=args.max_runtime,
+        force=args.force,
+        overwrite=args.overwrite,
+        seed=args.seed,
+        trust=args.trust,
+    )
+    print(*reports, sep="\n\n")
+
+
 def demo_command(args: argparse.Namespace) -> None:
     """`demo [FOLDER]`."""
     from keras_robust_prune import demo
-    from keras_robust_prune.export.workflow import Job
+    from keras_robust_prune.exporting.workflow import Job
     from keras_robust_prune.keras_io import writing
 
     folder = Path(args.folder)
@@ -108,6 +139,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "prune": prune_command,
     "inspect": inspect_command,
     "evaluate": evaluate_command,
+    "export": export_command,
     "demo": demo_command,
 }
 

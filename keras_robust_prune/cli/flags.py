@@ -39,7 +39,10 @@ MODEL is a SavedModel folder written by tf_keras, a .keras or an .h5 file; it is
 INSPECT = f"""\
 Lists what can be removed, what a unit of it costs, and which layers are kept and why. Nothing is changed.
 
+Of a .tflite file it lists inputs, outputs, operators, the runtime that it needs and what a GPU refuses.
+
   {PROGRAM} inspect mnist
+  {PROGRAM} inspect mnist.tflite
 """
 EVALUATE = f"""\
 Measures accuracy, robustness and agreement with another network.
@@ -49,6 +52,19 @@ Keras model it was made from as --reference.
 
   {PROGRAM} evaluate small --data=test.npz --attacks=fgsm@0.05,pgd@0.05
   {PROGRAM} evaluate small.tflite --data=test.npz --attacks=pgd@0.05 --reference=small
+"""
+EXPORT = f"""\
+Writes .tflite files of a model, pruned or not, each checked against the model before any is written.
+
+MODEL is a SavedModel folder written by tf_keras, a .keras or an .h5 file. With several quantizations
+small.tflite becomes small.int8.tflite and so on. Int8 ranges are measured on inputs made from the network, or
+on --calibration.
+
+  # for the camera of a phone whose runtime is TensorFlow Lite 2.16
+  {PROGRAM} export small small.tflite --quantize=int8_uint8 --max_runtime=2.16 --dense_per_tensor
+
+  # two files of a network that takes pixels from 0 to 255
+  {PROGRAM} export resnet.h5 resnet.tflite --quantize=float16,int8 --input_range=0,255
 """
 DEMO = f"""\
 Prunes a small trained classifier of digits that comes with the package: what was kept?
@@ -94,6 +110,7 @@ def parser() -> Parser:
     _fill_prune(command("prune", "MODEL OUT", PRUNE))
     _fill_inspect(command("inspect", "MODEL", INSPECT))
     _fill_evaluate(command("evaluate", "MODEL", EVALUATE))
+    _fill_export(command("export", "MODEL OUT", EXPORT))
     _fill_demo(command("demo", "[FOLDER]", DEMO))
     return top
 
@@ -128,6 +145,43 @@ def _fill_evaluate(to: Any) -> None:
     _add_range(to)
     _add_seed(to)
     _add_quiet(to)
+
+
+def _fill_export(to: Any) -> None:
+    to.add_argument("source", metavar="MODEL", help="what is exported")
+    _add_trust(to)
+    to.add_argument("out", metavar="OUT", help="where the .tflite file goes")
+    to.add_argument(
+        "--quantize",
+        type=comma_list,
+        default=["float32"],
+        metavar="NAMES",
+        help="float32, float16, dynamic, int8, int8_float32 or int8_uint8 (float32 or uint8 input and"
+        " output), with commas (default: float32)",
+    )
+    _add_calibration(to)
+    _add_range(to)
+    to.add_argument(
+        "--dense_per_tensor",
+        action="store_true",
+        help="one scale for the int8 kernel of a Dense layer: for runtimes before 2.17",
+    )
+    to.add_argument(
+        "--min_agreement",
+        type=float,
+        default=0.9,
+        help="a file that says what the model says on a smaller share of held-out inputs is not"
+        " written (default: %(default)s)",
+    )
+    to.add_argument(
+        "--max_runtime",
+        metavar="VERSION",
+        help="TensorFlow Lite's version on the device, such as 2.16: files that need a newer one are"
+        " not written",
+    )
+    to.add_argument("--force", action="store_true", help="write them all the same, with a warning")
+    _add_overwrite(to)
+    _add_seed(to)
 
 
 def _fill_demo(to: Any) -> None:
@@ -168,12 +222,7 @@ def _add_pruning(to: Any) -> None:
         " multiply-accumulate operations of the whole network (default: %(default)s)",
     )
     to.add_argument("--step", type=float, help="fraction removed by one pruning step")
-    to.add_argument(
-        "--calibration",
-        metavar="FILE",
-        help="a .npy or .npz file (array x) of unlabelled inputs that decisions may be taken on, or"
-        " 'weights' for none at all; left out, inputs are made from the network where they are needed",
-    )
+    _add_calibration(to)
     _add_keep(to)
     to.add_argument(
         "--round_to",
@@ -229,6 +278,15 @@ def _add_range(to: Any) -> None:
         metavar="LOWER,UPPER",
         help="the valid inputs: two numbers, or an .npz file with the arrays lower and upper"
         " (default: %(default)s)",
+    )
+
+
+def _add_calibration(to: Any) -> None:
+    to.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="a .npy or .npz file (array x) of unlabelled inputs that decisions may be taken on, or"
+        " 'weights' for none at all; left out, inputs are made from the network where they are needed",
     )
 
 

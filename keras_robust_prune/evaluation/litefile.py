@@ -24,6 +24,7 @@ class LiteFile:
         path: the file, or its bytes.
         input_names, output_names: the order in which inputs and outputs are wanted, by the names in the file's
             signature; the file's own order where these are not its names.
+        keep_tensors: whether `tensors` can be asked for.
 
     Raises:
         ValueError: the file is missing or is no readable `.tflite` file.
@@ -34,12 +35,13 @@ class LiteFile:
         path: str | os.PathLike[str] | bytes,
         input_names: Sequence[str] = (),
         output_names: Sequence[str] = (),
+        keep_tensors: bool = False,
     ) -> None:
         if not isinstance(path, bytes) and not os.path.isfile(path):
             raise ValueError(f"{os.fspath(path)!r} is no file. Write one with krp.export_tflite.")
         source = path if isinstance(path, bytes) else os.fspath(path)
         try:
-            self._interpreter = backends.interpreter(source)
+            self._interpreter = backends.interpreter(source, keep_tensors=keep_tensors)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             name = "These bytes are" if isinstance(path, bytes) else f"{source!r} is"
@@ -110,6 +112,17 @@ class LiteFile:
         if not chunks:
             return [np.zeros((0, *d["shape"][1:]), np.float32) for d in self._outputs.values()]
         return [np.concatenate(values) for values in zip(*chunks, strict=True)]
+
+    def tensors(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What every operator computes on inputs given as rows, as float32, by the tensor's name."""
+        self._run(rows)
+        details = {int(d["index"]): d for d in self._interpreter.get_tensor_details()}
+        found = {}
+        for operator in self._ops():
+            for index in map(int, operator["outputs"]):
+                value = self._interpreter.get_tensor(index)
+                found[str(details[index]["name"])] = _dequantize(value, details[index])
+        return found
 
     def _run(self, rows: np.ndarray) -> list[np.ndarray]:
         self._resize(len(rows))

@@ -28,7 +28,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from networks import randomise
 
 from keras_robust_prune import backends
-from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import Norm

@@ -20,7 +20,7 @@ import zoo
 from absl import app, logging
 
 from keras_robust_prune import backends
-from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.graph.graph import Graph, Layer
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem

@@ -13,7 +13,7 @@ from keras_robust_prune import backends, demo
 from keras_robust_prune.evaluation.corruptions import CORRUPTIONS
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.evaluation.litefile import LiteFile
-from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.exporting.tflite import export_tflite
 
 KERASES = ["tf_keras", "keras"]
 

@@ -9,7 +9,7 @@ import pytest
 from networks import network, outputs_of, random_inputs
 
 from keras_robust_prune import backends
-from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.graph.graph import MASK
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem

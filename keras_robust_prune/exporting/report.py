@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keras_robust_prune.evaluation.results import Evaluation
-from keras_robust_prune.export.tflite import ExportReport
+from keras_robust_prune.exporting.tflite import ExportReport
 from keras_robust_prune.surgery.summary import Comparison, count, table
 
 HEADER = ("measured", "before", "after")

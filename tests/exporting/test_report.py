@@ -8,7 +8,7 @@ import numpy as np
 from networks import network
 
 from keras_robust_prune.evaluation.results import Evaluation, Measure
-from keras_robust_prune.export.report import Quantity, Report, accuracies, chart
+from keras_robust_prune.exporting.report import Quantity, Report, accuracies, chart
 from keras_robust_prune.surgery.summary import compare
 
 

@@ -11,8 +11,14 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
-from keras_robust_prune.export.report import Quantity, Report, accuracies, files, require_matplotlib
-from keras_robust_prune.export.tflite import export_tflite
+from keras_robust_prune.exporting.report import (
+    Quantity,
+    Report,
+    accuracies,
+    files,
+    require_matplotlib,
+)
+from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.keras_io import reading, writing
 from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.synthesis.synthesis import make_inputs

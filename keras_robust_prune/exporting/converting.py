@@ -1,0 +1,67 @@
+"""A Keras model as the bytes of a `.tflite` file, of builtin operators only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from keras_robust_prune import backends
+from keras_robust_prune.exporting.quantization import Quantization
+
+
+def convert(
+    model: Any,
+    quantization: Quantization,
+    examples: Sequence[Any] = (),
+    *,
+    integer_inputs: bool = False,
+    dense_per_tensor: bool = False,
+) -> bytes:
+    """The bytes of the file.
+
+    Args:
+        model: a tf_keras or Keras 3 model.
+        quantization: how numbers are stored.
+        examples: single inputs that activations are measured on, as the converter takes them.
+        integer_inputs: whether an input holds whole numbers, such as tokens: then inputs and outputs keep their types.
+        dense_per_tensor: whether an int8 kernel of a Dense layer has one scale, not one per output.
+
+    Raises:
+        ValueError: an operator has no builtin counterpart; the message names it and the way out.
+    """
+    tf = backends.tensorflow()
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    quantization.configure(converter)
+    if quantization.calibrated:
+        converter.representative_dataset = lambda: iter(examples)
+    if quantization.io != "float32" and not integer_inputs:
+        kind = getattr(tf, quantization.io)
+        converter.inference_input_type = converter.inference_output_type = kind
+    if dense_per_tensor:
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    try:
+        with backends.quietly():
+            return bytes(converter.convert())
+    except Exception as error:
+        if type(error).__name__ != "ConverterError":
+            raise
+        raise ValueError(_explain(str(error), model.name, quantization)) from error
+
+
+def _explain(text: str, name: str, quantization: Quantization) -> str:
+    """What a converter error means."""
+    listed = re.findall(r"^(?:TF Select|Flex|Custom) ops: (.+)$", text, re.MULTILINE)
+    ops = sorted({op.strip() for line in listed for op in line.split(",")})
+    ops = ops or sorted(set(re.findall(r"'(?:tf|tfl)\.(\w+)' op", text)))
+    if ops:
+        what = f"the operators {ops} have no builtin counterpart in TFLite"
+        if quantization.calibrated:
+            what += ", or none in int8"
+    else:
+        what = text.strip().splitlines()[0]
+    way_out = "Exchange the layers that use them"
+    if quantization.calibrated:
+        way_out += ", or use quantize='dynamic', which computes them in float"
+    return f"'{name}' cannot become a .tflite file of builtin operators: {what}. {way_out}."

@@ -1,0 +1,260 @@
+"""A `.tflite` file before it is written: converted, compared with its model, and what speaks against it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.evaluation.adapters import KerasAdapter
+from keras_robust_prune.evaluation.layout import Layout
+from keras_robust_prune.evaluation.litefile import LiteFile
+from keras_robust_prune.exporting.checking import LayerNoise, agreement, decibels, layer_noise
+from keras_robust_prune.exporting.converting import convert
+from keras_robust_prune.exporting.describing import describe
+from keras_robust_prune.exporting.metadata import (
+    Metadata,
+    mediapipe_problems,
+    renamed,
+    with_metadata,
+)
+from keras_robust_prune.exporting.quantization import Quantization, quantization_for
+from keras_robust_prune.exporting.runtimes import PER_CHANNEL_DENSE, as_numbers
+from keras_robust_prune.keras_io import reading
+from keras_robust_prune.synthesis.synthesis import make_inputs
+
+NUM_POINTS = 64
+NUM_CALIBRATION = 200
+NUM_HELD_OUT = 100
+# A float32 file that differs by more than this share of the output scale does not compute the model.
+LARGEST_DIFFERENCE = 1e-3
+
+
+@dataclasses.dataclass(eq=False)
+class Source:
+    """The model that files are made of, and the inputs that decide and judge."""
+
+    model: Any
+    adapter: KerasAdapter
+    input_range: Any
+    calibration: Any
+    calibrated: bool
+    seed: int
+
+    @property
+    def layout(self) -> Layout:
+        return self.adapter.layout
+
+    @cached_property
+    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to calibrate on and rows to judge on, from the same source and apart."""
+        if self.calibration is None:
+            count = NUM_CALIBRATION + NUM_HELD_OUT
+            made = make_inputs(reading.read(self.model), self.input_range, count, self.seed)
+            rows = self._rows(made.arrays)
+        elif isinstance(self.calibration, str):
+            count = NUM_CALIBRATION + NUM_HELD_OUT
+            rows = range_points(self.layout, self.input_range, count, self.seed)
+        else:
+            rows = self.layout.pack(self.calibration)
+        if not len(rows):
+            raise ValueError("calibration holds no input. Give some, or None for synthetic inputs.")
+        if len(rows) < 8:
+            return rows, range_points(self.layout, self.input_range, NUM_POINTS, self.seed + 1)
+        held_out = np.arange(len(rows)) % 4 == 3
+        return rows[~held_out], rows[held_out][:NUM_HELD_OUT]
+
+    @cached_property
+    def held_out(self) -> np.ndarray:
+        """Rows to judge files on; where none is calibrated they need not be shaped by the network, which takes time."""
+        if self.calibrated:
+            return self.inputs[1]
+        graph = reading.read(self.model)
+        made = make_inputs(graph, self.input_range, NUM_HELD_OUT, self.seed, invert=False)
+        return self._rows(made.arrays)
+
+    def bounds(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The valid range of every input, by its name."""
+        lower, upper = (
+            self.layout.unpack(row[np.newaxis]) for row in self.layout.range_rows(self.input_range)
+        )
+        pairs = [(low[0], high[0]) for low, high in zip(lower, upper, strict=True)]
+        return dict(zip(self.layout.names, pairs, strict=True))
+
+    def _rows(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return self.layout.pack(dict(zip(self.layout.names, arrays, strict=True)))
+
+    @cached_property
+    def float_content(self) -> bytes:
+        """The float32 file, which others are compared with."""
+        return convert(self.model, quantization_for(None))
+
+    def examples(self) -> list[Any]:
+        """Single inputs, as the converter takes them: several inputs go by name, for it orders them its own way."""
+        rows, _ = self.inputs
+        parts = [
+            part.astype(dtype)
+            for part, dtype in zip(self.layout.unpack(rows), self.adapter.dtypes, strict=True)
+        ]
+        if len(parts) == 1:
+            return [[parts[0][i : i + 1]] for i in range(len(rows))]
+        return [
+            {name: part[i : i + 1] for name, part in zip(self.layout.names, parts, strict=True)}
+            for i in range(len(rows))
+        ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draft:
+    """A file that is not written yet, and what was found out about it."""
+
+    way: Quantization
+    content: bytes
+    ops: dict[str, int]
+    difference: float | None = None
+    agreement: float | None = None
+    num_held_out: int = 0
+    decibels: float | None = None
+    layers: Sequence[LayerNoise] = ()
+    mediapipe: tuple[str, ...] | None = None
+
+    def worded(self, source: Source, metadata: Metadata | None, names: dict[str, str]) -> Draft:
+        """The same file with names for its inputs and outputs, and with metadata."""
+        content = renamed(self.content, names) if names else self.content
+        if metadata is None:
+            return dataclasses.replace(self, content=content)
+        kinds = {"softmax": "probability", "sigmoid": "probability", "linear": "value"}
+        score = metadata.score or kinds[source.adapter.activations[0]]
+        metadata = dataclasses.replace(metadata, score=score)
+        described = describe(content, metadata.name)
+        bounds = source.bounds()
+        old = {new: name for name, new in names.items()}
+        ranges = [
+            bounds.get(old.get(port.name, port.name), next(iter(bounds.values())))
+            for port in described.inputs
+        ]
+        return dataclasses.replace(
+            self,
+            content=with_metadata(content, metadata, ranges),
+            mediapipe=tuple(mediapipe_problems(described, metadata)),
+        )
+
+    def problems(
+        self, place: Path, min_agreement: float, newest: tuple[int, ...] | None
+    ) -> list[str]:
+        """Why the file should not be written."""
+        found = []
+        if (
+            self.way.name == "float32"
+            and self.difference is not None
+            and not self.difference <= LARGEST_DIFFERENCE
+        ):
+            found.append(
+                f"'{place}' differs from the model by {self.difference:.1e} of its outputs' scale."
+                " Look for values near the end of float32's range in the model, or pass"
+                " verify=False to have the file all the same."
+            )
+        if self.agreement is not None and self.agreement < min_agreement:
+            worst = "".join(f" '{item.layer}' ({item.decibels:.1f} dB)" for item in self.layers[:2])
+            found.append(
+                f"'{place}' ({self.way.name}) says what the model says on {self.agreement:.1%} of"
+                f" {self.num_held_out} held-out inputs, and {min_agreement:.1%} are asked for."
+                + (f" Most is lost in{worst}." if worst else "")
+                + " Check that input_range is the model's, give real inputs as calibration, use"
+                " quantize='float16' or 'dynamic', or have the file all the same with force=True"
+                " (--force)."
+            )
+        described = describe(self.content, str(place))
+        if newest is not None and not (
+            described.runtime and as_numbers(described.runtime)[: len(newest)] <= newest
+        ):
+            needing = [
+                f"{op.name} {op.version}"
+                for op in described.operators
+                if not op.runtime or as_numbers(op.runtime)[: len(newest)] > newest
+            ]
+            dense = described.runtime == PER_CHANNEL_DENSE and not needing
+            found.append(
+                f"'{place}' ({self.way.name}) needs TensorFlow Lite"
+                f" {described.runtime or 'of an unknown version'}, newer than max_runtime: "
+                + ("int8 Dense kernels with a scale per output" if dense else ", ".join(needing))
+                + ". Use dense_per_tensor=True (--dense_per_tensor), another quantization, or a"
+                " newer runtime."
+            )
+        return found
+
+
+def with_softmax(model: Any) -> Any:
+    """A model whose logits become probabilities.
+
+    Raises:
+        ValueError: they are probabilities already.
+    """
+    kinds = KerasAdapter(model).activations
+    if any(kind != "linear" for kind in kinds):
+        raise ValueError(
+            f"softmax=True is for logits, but the outputs of '{model.name}' end in {kinds}. Leave it out."
+        )
+    module = backends.module(backends.keras_name(model))
+    outputs = [module.layers.Softmax()(output) for output in model.outputs]
+    return module.Model(model.inputs, outputs, name=model.name)
+
+
+def draft_of(source: Source, way: Quantization, dense_per_tensor: bool, verify: bool) -> Draft:
+    """Converts and judges."""
+    adapter = source.adapter
+    content = convert(
+        source.model,
+        way,
+        source.examples() if way.calibrated else (),
+        integer_inputs=bool(adapter.integer_inputs),
+        dense_per_tensor=dense_per_tensor,
+    )
+    file = LiteFile(content, adapter.layout.names, adapter.output_names)
+    if not verify:
+        return Draft(way, content, file.ops())
+    rows = source.held_out
+    wanted, _ = adapter.run(rows, NUM_POINTS)
+    found = file(rows, NUM_POINTS)
+    shaped = [want.reshape(have.shape) for want, have in zip(wanted, found, strict=True)]
+    layers: Sequence[LayerNoise] = ()
+    if way.calibrated:
+        layers = layer_noise(source.float_content, content, adapter.layout, rows)
+    return Draft(
+        way,
+        content,
+        file.ops(),
+        difference_on_points(adapter, file, source.input_range),
+        agreement(shaped, found, adapter.activations),
+        len(rows),
+        min(decibels(want, have) for want, have in zip(shaped, found, strict=True)),
+        layers,
+    )
+
+
+def range_points(layout: Layout, input_range: Any, num: int, seed: int = 0) -> np.ndarray:
+    """Points of the input range, rows `(num, num_features)`: its two ends and middle, dense and sparse random ones."""
+    lower, upper = layout.range_rows(input_range)
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(size=(num, layout.num_features))
+    sparse = rng.uniform(size=(num, 1)) * (np.arange(num) % 2)[:, np.newaxis]
+    place *= rng.uniform(size=place.shape) >= sparse
+    place[:3] = np.array([0.0, 1.0, 0.5])[:num, np.newaxis]
+    return (lower + place * (upper - lower)).astype(np.float32)
+
+
+def difference_on_points(adapter: KerasAdapter, file: LiteFile, input_range: Any) -> float:
+    """Largest |file - model| over the largest |model|, the worst of all outputs."""
+    rows = range_points(adapter.layout, input_range, NUM_POINTS)
+    wanted, _ = adapter.run(rows, NUM_POINTS)
+    found = file(rows, NUM_POINTS)
+    shares = []
+    for want, have in zip(wanted, found, strict=True):
+        scale = max(float(np.abs(want).max()), float(np.finfo(np.float32).tiny))
+        shares.append(float(np.abs(have.reshape(want.shape) - want).max()) / scale)
+    return max(shares)

@@ -1,0 +1,287 @@
+"""From a Keras model to checked `.tflite` files."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.evaluation.adapters import KerasAdapter
+from keras_robust_prune.exporting.checking import LayerNoise
+from keras_robust_prune.exporting.describing import FileDescription, describe
+from keras_robust_prune.exporting.drafting import (
+    NUM_POINTS,
+    Draft,
+    Source,
+    draft_of,
+    with_softmax,
+)
+from keras_robust_prune.exporting.metadata import Metadata
+from keras_robust_prune.exporting.quantization import Quantization, quantization_for
+from keras_robust_prune.exporting.runtimes import as_numbers
+from keras_robust_prune.keras_io import reading, writing
+
+MIN_AGREEMENT = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What was written to one `.tflite` file. Prints as text; `to_dict()` gives plain values.
+
+    Attributes:
+        path: the file.
+        quantize: how its numbers are stored, a registered name; None for float32.
+        num_bytes: the file's size.
+        ops: how often each operator occurs.
+        max_difference: largest |file - model| on points of the input range, relative to the largest |output| of the
+            model there; None where it was not verified.
+        latency_ms: median time of one inference of one input on one thread, in milliseconds.
+        agreement: share of held-out inputs on which file and model say the same, in [0, 1]; None if not verified.
+        num_held_out: how many held-out inputs these are.
+        decibels: signal-to-noise ratio of the outputs there.
+        layers: noise of every layer against the float32 file, the worst first; for calibrated files.
+        description: operators, types and the runtime that the file needs.
+        mediapipe: what keeps MediaPipe's ImageClassifier from taking it; None if it holds no metadata.
+    """
+
+    path: str
+    quantize: str | None
+    num_bytes: int
+    ops: dict[str, int]
+    max_difference: float | None
+    latency_ms: float
+    agreement: float | None = None
+    num_held_out: int = 0
+    decibels: float | None = None
+    layers: tuple[LayerNoise, ...] = ()
+    description: FileDescription | None = None
+    mediapipe: tuple[str, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}, {self.quantize or 'float32'}"]
+        lines.append(f"bytes       {self.num_bytes:,}")
+        lines.append(f"latency     {self.latency_ms:.3f} ms (median, one input, one thread)")
+        if self.max_difference is not None:
+            lines.append(
+                f"difference  {self.max_difference:.1e} of the model's output scale, at most, on"
+                f" {NUM_POINTS} points of the input range"
+            )
+        if self.agreement is not None:
+            lines.append(
+                f"agreement   {self.agreement:.3f} with the model on {self.num_held_out} held-out"
+                f" inputs, {self.decibels:.1f} dB"
+            )
+        if self.layers:
+            worst = ", ".join(f"{item.layer} {item.decibels:.1f} dB" for item in self.layers[:3])
+            lines.append(f"worst layers  {worst}")
+        lines.append("operators   " + ", ".join(f"{name} {n}" for name, n in self.ops.items()))
+        if self.description is not None:
+            lines.append(
+                f"runtime     TensorFlow Lite {self.description.runtime or 'unknown'} or newer"
+            )
+            ports = (*self.description.inputs, *self.description.outputs)
+            lines += [f"port        {port}" for port in ports]
+            lines += [f"GPU         {sentence}" for sentence in self.description.gpu]
+        if self.mediapipe is not None:
+            sentences = self.mediapipe or ("takes it as an image classifier",)
+            lines += [f"MediaPipe   {sentence}" for sentence in sentences]
+        return "\n".join(lines)
+
+
+def export(
+    model: Any,
+    path: str | Path,
+    quantize: str | Quantization | Iterable[str | Quantization | None] | None = "float32",
+    *,
+    calibration: Any = None,
+    input_range: Any = (0.0, 1.0),
+    dense_per_tensor: bool = False,
+    min_agreement: float = MIN_AGREEMENT,
+    max_runtime: str | None = None,
+    metadata: Metadata | None = None,
+    names: Mapping[str, str] | None = None,
+    softmax: bool = False,
+    force: bool = False,
+    overwrite: bool = False,
+    verify: bool = True,
+    seed: int = 0,
+    trust: bool = False,
+) -> tuple[ExportReport, ...]:
+    """Writes one `.tflite` file per quantisation, each checked against the model before any is written.
+
+    Int8 ranges are measured on the inputs that pruning itself would use, made from the network if none are given; every
+    file is compared with the model on others, held out from that.
+
+    Args:
+        model: a tf_keras or Keras 3 model, pruned or not, or the path of one.
+        path: where the file goes; with several quantisations `small.tflite` becomes `small.int8.tflite` and so on.
+        quantize: one or several of `"float32"` (None), `"float16"`, `"dynamic"`, `"int8"`, `"int8_float32"` and
+            `"int8_uint8"` (int8 inside, float32 or uint8 input and output), or any that was registered.
+        calibration: unlabelled inputs, `(n, ...)`, a list or a mapping by name for several inputs; None makes them from
+            the network, `"weights"` draws points of the input range, which know nothing of real inputs.
+        input_range: valid inputs, `(lower, upper)`: numbers or arrays of one input's shape; for several inputs a
+            mapping from their names to such pairs.
+        dense_per_tensor: one scale for the int8 kernel of a Dense layer instead of one per output: for old runtimes.
+        min_agreement: on how large a share of held-out inputs a file has to say what its model says, in [0, 1]; see
+            `keras_robust_prune.exporting.checking.agreement`.
+        max_runtime: the TensorFlow Lite runtime on the device, such as `"2.16"`: a file that needs a newer one is
+            refused.
+        metadata: what the file shall say of itself, in TFLite Metadata, with `labels.txt` behind it; None writes none.
+        names: what inputs and outputs are called in the signature, by the names they have in Keras.
+        softmax: appends a softmax to outputs that are logits.
+        force: files that agree too little, or need a newer runtime, are written all the same, with a warning.
+        overwrite: whether files that are there may be replaced.
+        verify: whether files are compared with the model at all.
+        seed: of everything that is drawn.
+        trust: whether a model's file may run code of its own; see `krp.load`.
+
+    Returns:
+        One `ExportReport` per file.
+
+    Raises:
+        FileExistsError: a file is there and may not be replaced.
+        ValueError: an operator is no builtin one, a quantisation is unknown, or a file computes something else or needs
+            a newer runtime. Nothing is written then.
+
+    Example:
+        >>> import tempfile, tf_keras
+        >>> model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
+        >>> path = Path(tempfile.mkdtemp()) / "model.tflite"
+        >>> for report in export(model, path, ["float32", "int8_uint8"]):
+        ...     print(Path(report.path).name, report.description.inputs[0].dtype)
+        model.float32.tflite float32
+        model.int8_uint8.tflite uint8
+    """
+    single = quantize is None or isinstance(quantize, (str, Quantization))
+    listed: Any = [quantize] if single else quantize
+    ways = [quantization_for(way) for way in listed]
+    if not 0 <= min_agreement <= 1:
+        raise ValueError(f"min_agreement is {min_agreement}, but it is a share in [0, 1].")
+    newest = None if max_runtime is None else as_numbers(max_runtime)
+    calibrated = any(way.calibrated for way in ways)
+    if calibration is not None and not calibrated:
+        raise ValueError("calibration only serves quantize='int8'. Leave it out, or quantize so.")
+    places = [Path(path)] if single else [_beside(Path(path), way.name) for way in ways]
+    if not overwrite:
+        writing.refuse_existing(places)
+    model = reading.opened(model, trust)
+    if softmax:
+        model = with_softmax(model)
+    source = Source(model, KerasAdapter(model), input_range, calibration, calibrated, seed)
+    drafts = [
+        draft_of(source, way, dense_per_tensor, verify).worded(source, metadata, dict(names or {}))
+        for way in ways
+    ]
+    problems = [
+        problem
+        for draft, place in zip(drafts, places, strict=True)
+        for problem in draft.problems(place, min_agreement, newest)
+    ]
+    if problems and not force:
+        raise ValueError("\n".join([*problems, "Nothing was written."]))
+    for problem in problems:
+        warnings.warn(f"{problem} Written all the same, as asked.", stacklevel=2)
+    for draft, place in zip(drafts, places, strict=True):
+        with writing.replacing(place, overwrite) as target:
+            target.write_bytes(draft.content)
+    return tuple(_report(draft, place) for draft, place in zip(drafts, places, strict=True))
+
+
+def export_tflite(
+    model: Any,
+    path: str | Path,
+    quantize: str | Quantization | None = None,
+    calibration: Any = None,
+    input_range: Any = (0.0, 1.0),
+    overwrite: bool = False,
+    verify: bool = True,
+    **options: Any,
+) -> ExportReport:
+    """Writes one `.tflite` file of builtin operators and checks it; `export` says more and writes several.
+
+    The file appears whole or not at all.
+
+    Args:
+        model: as for `export`.
+        path: likewise.
+        quantize: a single one; None is float32.
+        calibration: as for `export`.
+        input_range: likewise.
+        overwrite: likewise.
+        verify: likewise.
+        **options: further arguments of `export`, such as `min_agreement`.
+
+    Returns:
+        An `ExportReport`: bytes, operators, agreement with the model, latency.
+
+    Raises:
+        FileExistsError, ValueError: as `export`.
+
+    Example:
+        >>> import tempfile, tf_keras
+        >>> model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
+        >>> report = export_tflite(model, Path(tempfile.mkdtemp()) / "model.tflite")
+        >>> report.ops, report.max_difference < 1e-5
+        ({'FULLY_CONNECTED': 1}, True)
+    """
+    given = {"calibration": calibration, "input_range": input_range, "overwrite": overwrite}
+    return export(model, path, quantize, verify=verify, **given, **options)[0]
+
+
+def _beside(path: Path, name: str) -> Path:
+    """`small.tflite` and `int8` give `small.int8.tflite`."""
+    return path.with_name(f"{path.name.removesuffix('.tflite')}.{name}.tflite")
+
+
+def _report(draft: Draft, place: Path) -> ExportReport:
+    """What is told of a file once it is written."""
+    return ExportReport(
+        str(place),
+        None if draft.way.name == "float32" else draft.way.name,
+        len(draft.content),
+        draft.ops,
+        draft.difference,
+        measure_latency(draft.content),
+        draft.agreement,
+        draft.num_held_out,
+        draft.decibels,
+        tuple(draft.layers),
+        describe(draft.content, str(place)),
+        draft.mediapipe,
+    )
+
+
+def measure_latency(
+    file: str | Path | bytes, num_threads: int = 1, min_runs: int = 20, seconds: float = 0.3
+) -> float:
+    """Median time of one inference of one input, in milliseconds.
+
+    Args:
+        file: the path of a `.tflite` file, or its content.
+        num_threads: how many threads compute.
+        min_runs: how often it runs at least.
+        seconds: how long it runs at least.
+    """
+    interpreter = backends.interpreter(file, num_threads)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+    for _ in range(3):
+        interpreter.invoke()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < min_runs or time.perf_counter() < end:
+        begin = time.perf_counter()
+        interpreter.invoke()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * 1000

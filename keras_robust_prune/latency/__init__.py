@@ -1,0 +1,29 @@
+"""How long a network will take on a device, from a table of measured layers.
+
+    import keras_robust_prune as krp
+
+    krp.latency.probes(model, "probes", dtype="int8")   # small .tflite files, and run.sh for a phone
+    table = krp.latency.measure("probes")               # times them here
+    table.save("host.csv")
+    krp.latency.predict(model, table)                   # milliseconds
+
+Half of the multiplications is not half of the time: kernels compute tiles of 4 to 32 channels, and small layers are
+bound by overhead. So layers are timed, not counted: every kernel of the network, at a grid of widths, as a file of its
+own. Between two entries the table goes *up*, for kernels are staircases; beyond them it refuses.
+"""
+
+from keras_robust_prune.latency.files import measure, probes, read_phone
+from keras_robust_prune.latency.kernels import Kernel, kernels_of
+from keras_robust_prune.latency.prediction import Latency, predict
+from keras_robust_prune.latency.table import LatencyTable
+
+__all__ = [
+    "Kernel",
+    "Latency",
+    "LatencyTable",
+    "kernels_of",
+    "measure",
+    "predict",
+    "probes",
+    "read_phone",
+]
