@@ -42,6 +42,7 @@ class Layer:
         weights: arrays by name, in the order of the layer's `weights`.
         origin: the class or operation that `reading` builds the layer from.
         trainable: whether training may change it.
+        closed: why a layer of the user's own could not be opened, as the end of a sentence; empty if nobody tried.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Layer:
     weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     origin: Any = None
     trainable: bool = True
+    closed: str = ""
 
     @property
     def is_input(self) -> bool:

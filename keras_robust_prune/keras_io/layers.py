@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Layer
+from keras_robust_prune.keras_io.copying import copied
 from keras_robust_prune.layers.base import named
 
 UNNAMED = re.compile(r"\bvariable(_\d+)?(?=$|:)", re.IGNORECASE)
@@ -30,20 +31,33 @@ class Recipe:
     from_config: Callable[[Mapping[str, Any]], Any]
 
 
-def describe(layer: Any, name: str, trainable: bool = True) -> Layer:
+def describe(
+    layer: Any, name: str, trainable: bool = True, kind: str | None = None, closed: str = ""
+) -> Layer:
     """What a built Keras layer, or Keras 3 operation, is, under the name it is to have.
+
+    Args:
+        layer: the layer.
+        name: the name that it has in the graph.
+        trainable: whether training may change it.
+        kind: the layer of Keras that it is like, where its class says nothing.
+        closed: why it could not be opened.
 
     Raises:
         ValueError: it cannot be made again.
     """
     config, origin = _origin(layer)
+    if kind is not None:
+        same = getattr(backends.module(backends.keras_name(layer)).layers, kind)
+        origin = Recipe(same, origin.from_config)
     return Layer(
         name=name,
-        kind=kind_of(layer),
+        kind=kind or kind_of(layer),
         config={**config, "name": name},
         weights=read_weights(layer),
         origin=origin,
         trainable=trainable,
+        closed=closed,
     )
 
 
@@ -158,13 +172,15 @@ def _origin(layer: Any) -> tuple[dict[str, Any], Any]:
         return {}, Recipe(kind, lambda config: layer)
     try:
         config = dict(layer.get_config())
-    except NotImplementedError as error:
-        raise ValueError(
-            f"layer '{layer.name}' ({kind.__name__}) cannot be rebuilt, because it does not tell its arguments. "
-            "Give its class a get_config that returns them."
-        ) from error
-    config.update(_own_functions(layer, config))
-    return config, _class_origin(layer)
+        config.update(_own_functions(layer, config))
+        origin = _class_origin(layer)
+        if _is_foreign(kind):
+            origin.from_config(dict(config))
+    except Exception:
+        # It has not changed, so it need not be made from its description.
+        kept = copied(layer)
+        return {}, Recipe(kind, lambda config: copied(kept))
+    return config, origin
 
 
 FUNCTIONS = ("activation", "initializer", "regularizer", "constraint")
@@ -217,7 +233,7 @@ def _operation_origin(operation: Any) -> tuple[dict[str, Any], Any]:
     except NotImplementedError:
         pass
 
-    def copied(config: Mapping[str, Any]) -> Any:
+    def again(config: Mapping[str, Any]) -> Any:
         made = kind.__new__(kind)
         vars(made).update(
             {**vars(operation), **config, "_inbound_nodes": [], "_outbound_nodes": []}
@@ -225,7 +241,7 @@ def _operation_origin(operation: Any) -> tuple[dict[str, Any], Any]:
         return made
 
     public = {key: value for key, value in vars(operation).items() if not key.startswith("_")}
-    return public, Recipe(kind, copied)
+    return public, Recipe(kind, again)
 
 
 def _lambda_origin(layer: Any) -> tuple[dict[str, Any], Any]:

@@ -10,6 +10,7 @@ function.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs, refs_in
+from keras_robust_prune.keras_io.agreement import agrees
 from keras_robust_prune.keras_io.building import build
 from keras_robust_prune.keras_io.files import load
 from keras_robust_prune.keras_io.layers import describe
+from keras_robust_prune.keras_io.opening import Closed, Opener, record_model, unchanged
 from keras_robust_prune.keras_io.traversal import Walk, is_graph_model
 from keras_robust_prune.layers.padding import recognised
 
@@ -34,8 +37,8 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
     Pruning wrappers, of this package and of tfmot, are taken off. The model is not changed, and its weights are copied.
 
     Args:
-        model: a Sequential or functional model of tf_keras or Keras 3, or the path of one: SavedModel directory,
-            `.keras`, `.h5`.
+        model: a Sequential, functional or subclassed model of tf_keras or Keras 3, or the path of one: SavedModel
+            directory, `.keras`, `.h5`. Composite layers without a rule are opened (`opening`).
         custom_objects: classes and functions by name, for a file that mentions the user's own.
         trust: whether a file may run code of its own; see `load`.
 
@@ -43,8 +46,8 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
         The graph; `build` turns it back into a model of the same Keras.
 
     Raises:
-        ModelError: with every problem of the model: subclassed, not built, without layers, weights that are not finite,
-            channels-first layers, layers that cannot be rebuilt, files that hold no model.
+        ModelError: with every problem of the model: not built, not traceable, without layers, weights that are not
+            finite, channels-first layers, layers that cannot be rebuilt, files that hold no model.
 
     Example:
         >>> import tf_keras
@@ -55,13 +58,54 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
         (4, 3)
     """
     model = opened(model, trust, custom_objects)
-    walk = _walk(model)
+    with unchanged(model):
+        return _read(model)
+
+
+def _read(model: Any) -> Graph:
+    """The graph of a model in memory, with all opened that computes the same when it is."""
+    opener = Opener()
+    walk = _walk(model, opener)
+    graph = _described(walk, opener)
+    while opener.opened and not agrees(walk.model, graph):
+        _close_what_differs(opener)
+        walk = _walk(model, opener)
+        graph = _described(walk, opener)
+    for layer in opener.lost.values():
+        warnings.warn(
+            f"layer '{layer.name}' ({type(layer).__name__}) computes something else in training than the layers that "
+            "it was opened into. Outputs are the same; training of the result goes without that.",
+            stacklevel=3,
+        )
+    return graph
+
+
+def _close_what_differs(opener: Opener) -> None:
+    """Closes the composites that compute something else once opened; all, if none of them does alone."""
+    alone = list(reversed(opener.opened.values()))  # those inside others first
+    for found in alone:
+        inner = Opener(dict(opener.closed))
+        if not agrees(found, _described(Walk(found, inner), inner)):
+            opener.close(found.layer, "gives other outputs once opened")
+    if opener.again:
+        return
+    for found in alone:
+        opener.close(found.layer, "gives other outputs once opened together with others")
+
+
+def _described(walk: Walk, opener: Opener) -> Graph:
+    """The graph of a walk.
+
+    Raises:
+        ModelError: with every problem of it.
+    """
     layers: dict[str, Layer] = {}
     problems: list[str] = []
     for layer_id, name in walk.layer_names().items():
         found = walk.layers[layer_id]
+        reason = opener.closed.get(layer_id, "")
         try:
-            layers[name] = describe(found.layer, name, found.trainable)
+            layers[name] = describe(found.layer, name, found.trainable, found.kind, reason)
         except ValueError as error:
             problems.append(str(error))
     graph = recognised(_graph(walk, layers)) if not problems else None
@@ -70,7 +114,7 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
     if all(layer.is_input for layer in layers.values()) and not problems:
         problems.append("it holds no layer between its inputs and its outputs.")
     if graph is None or problems:
-        raise ModelError(f"'{model.name}' cannot be read", problems)
+        raise ModelError(f"'{walk.outer.name}' cannot be read", problems)
     return graph
 
 
@@ -83,7 +127,8 @@ def opened(model: Any, trust: bool = False, custom_objects: Mapping[str, Any] | 
 
 def read_masks(model: Any) -> dict[str, np.ndarray]:
     """The masks of a wrapped model, by the name that `read` gives the layer inside the wrapper."""
-    walk = _walk(model)
+    with unchanged(model):
+        walk = _walk(model)
     names = walk.layer_names()
     return {
         names[layer_id]: np.array(wrapper.mask.numpy())
@@ -92,29 +137,47 @@ def read_masks(model: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _walk(model: Any) -> Walk:
+def _walk(model: Any, opener: Opener | None = None) -> Walk:
     """Follows a model's calls, if it has any.
 
     Raises:
-        ModelError: it is no model, subclassed or not built.
+        ModelError: it is no model, not built, or subclassed in a way that cannot be recorded.
     """
     keras = backends.module(backends.keras_name(model))
     name = getattr(model, "name", model)
+    opener = Opener() if opener is None else opener
     if not isinstance(model, keras.Model):
         raise ModelError(
             f"'{name}' cannot be read", ["it is a layer, not a model. Put it into a Sequential."]
         )
-    if not is_graph_model(model):
+    if is_graph_model(model):
+        followed = model
+    elif isinstance(model, keras.Sequential) or type(model).__module__.endswith("saved_model.load"):
         raise ModelError(f"'{name}' cannot be read", [_why_not(model, keras)])
-    return Walk(model)
+    else:
+        try:
+            followed = record_model(model)
+        except Closed as reason:
+            raise ModelError(
+                f"'{name}' cannot be read",
+                [
+                    f"it is subclassed ({type(model).__name__} has a call of its own), and it {reason}. Or rebuild it "
+                    "as keras.Model(inputs, outputs)."
+                ],
+            ) from reason
+    while True:
+        opener.start(followed)
+        walk = Walk(followed, opener)
+        if not opener.again:
+            return walk
 
 
 def _why_not(model: Any, keras: Any) -> str:
     """Why a model has no calls to follow."""
     if not isinstance(model, keras.Sequential):
         return (
-            f"it is subclassed ({type(model).__name__} has a call of its own), so its layers' order is hidden. Rebuild "
-            "it as keras.Model(inputs, outputs), for instance with keras.Model(x, model.call(x))."
+            f"it is subclassed ({type(model).__name__}) and was loaded without its class. Load it with custom_objects "
+            "and pass it in memory."
         )
     if model.built and model.layers:
         return (
@@ -147,7 +210,7 @@ def _problems(layer: Layer) -> list[str]:
 def _graph(walk: Walk, layers: Mapping[str, Layer]) -> Graph:
     """The graph of a walk, with names in place of its numbers."""
     names, calls = walk.layer_names(), walk.call_names()
-    keras = backends.keras_name(walk.model)
+    keras = backends.keras_name(walk.outer)
 
     def named(ref: Ref) -> Ref:
         return Ref(calls[int(ref.node)], ref.output)
@@ -164,7 +227,7 @@ def _graph(walk: Walk, layers: Mapping[str, Layer]) -> Graph:
         inputs=tuple(map(named, walk.inputs)),
         outputs=tuple(map(named, walk.outputs)),
         keras=keras,
-        name=walk.model.name,
+        name=walk.outer.name,
         sequential=isinstance(walk.model, backends.module(keras).Sequential),
         input_structure=map_refs(named, walk.input_structure),
         output_structure=map_refs(named, walk.output_structure),

@@ -8,16 +8,28 @@ wraps.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Ref, Shape
-
-Key = tuple[int, int, int]
+from keras_robust_prune.keras_io.opening import Opened, Opener, keeps_place
+from keras_robust_prune.keras_io.symbolic import (
+    Key,
+    arguments,
+    dtype_of,
+    flat,
+    is_symbolic,
+    key_of,
+    layer_of,
+    leaves,
+    map_tensors,
+    ordered_nodes,
+    shape_of,
+    tensors_in,
+)
 
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
 
@@ -55,19 +67,52 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a call stands: which nested models and composites lead to it, and how they are called.
+
+    Attributes:
+        path: their names, the outermost first.
+        opened: whether one of them is a composite that was opened.
+        trainable: whether all of them may be trained.
+        training: the mode that they are called in; None if it is left open.
+    """
+
+    path: tuple[str, ...] = ()
+    opened: bool = False
+    trainable: bool = True
+    training: bool | None = None
+
+
+@dataclass(frozen=True)
 class Found:
-    """A layer, the nested models that lead to it, and whether it and all of them may be trained."""
+    """A layer where it was found first.
+
+    Attributes:
+        layer: the layer or operation.
+        place: where.
+        trainable: whether it and all that leads to it may be trained.
+        made_inside: whether the composite around it made it when it was recorded, so that its name counts on.
+        kind: what it is in all but its class; None if it is what its class says.
+    """
 
     layer: Any
-    path: tuple[str, ...]
-    trainable: bool
+    place: Place
+    trainable: bool = True
+    made_inside: bool = False
+    kind: str | None = None
 
 
 @dataclass
 class Walk:
-    """The calls of a model and the layers they call, by `id`."""
+    """The calls of a model and the layers they call, by `id`.
+
+    Attributes:
+        model: a Sequential or functional model, or a subclassed one as `opening` recorded it.
+        opener: opens composites, and knows which stay closed.
+    """
 
     model: Any
+    opener: Opener = field(default_factory=Opener)
     calls: list[Call] = field(default_factory=list)
     layers: dict[int, Found] = field(default_factory=dict)
     wrappers: dict[int, Any] = field(default_factory=dict)
@@ -76,106 +121,126 @@ class Walk:
     input_structure: Any = None
     output_structure: Any = None
 
+    @property
+    def outer(self) -> Any:
+        """The model that is followed."""
+        return self.model.layer if isinstance(self.model, Opened) else self.model
+
     def __post_init__(self) -> None:
         self._whole: set[int] = set()
+        subclassed = isinstance(self.model, Opened)
         self._find_whole(self.model, set())
         bound: dict[Key, Ref] = {}
-        for tensor in self.model.inputs:
-            layer = tensor._keras_history[0]
-            bound[_key(tensor)] = self._record(Found(layer, (), True), (), {}, [tensor])
-        found = self._follow(self.model, bound, (), None, bool(self.model.trainable))
+        given = self.model.given if subclassed else self.model.inputs
+        for tensor, seen in zip(self.model.inputs, given, strict=True):
+            layer = seen._keras_history[0]
+            bound[key_of(tensor)] = self._record(Found(layer, Place()), (), {}, [tensor])
+        place = Place((), subclassed, bool(self.outer.trainable))
+        found = self._follow(self.model, bound, place)
         self.inputs = tuple(bound.values())
-        self.outputs = tuple(found[_key(tensor)] for tensor in self.model.outputs)
-        start, end = _structures(self.model)
-        self.input_structure = _map_tensors(lambda tensor: found[_key(tensor)], start)
-        self.output_structure = _map_tensors(lambda tensor: found[_key(tensor)], end)
+        self.outputs = tuple(found[key_of(tensor)] for tensor in self.model.outputs)
+        ends = self.model.ends if subclassed else _structures(self.model)
+        self.input_structure, self.output_structure = (
+            map_tensors(lambda tensor: found[key_of(tensor)], end) for end in ends
+        )
 
     def _find_whole(self, model: Any, seen: set[int]) -> None:
         """Notes the nested models that some call uses in a way that flattening would change."""
         seen.add(id(model))
-        for node in _ordered_nodes(model):
-            inner = unwrap(_layer_of(node))
+        for node in ordered_nodes(model.inputs, model.outputs):
+            inner = unwrap(layer_of(node))
             if not is_graph_model(inner):
                 continue
-            if not _can_flatten(inner, *_arguments(node)):
+            if not _can_flatten(inner, *arguments(node)):
                 self._whole.add(id(inner))
             elif id(inner) not in seen:
                 self._find_whole(inner, seen)
 
-    def _follow(
-        self,
-        model: Any,
-        bound: Mapping[Key, Ref],
-        path: tuple[str, ...],
-        training: bool | None,
-        trainable: bool,
-    ) -> dict[Key, Ref]:
-        """Records the calls inside a model; gives the `Ref` of every tensor in it."""
+    def _follow(self, model: Any, bound: Mapping[Key, Ref], place: Place) -> dict[Key, Ref]:
+        """Records the calls inside a model or an opened composite; gives the `Ref` of every tensor in it."""
         found = dict(bound)
-        for node in _ordered_nodes(model):
-            outputs = _flat(node.outputs)
-            if all(_key(tensor) in found for tensor in outputs):
+        for node in ordered_nodes(model.inputs, model.outputs):
+            outputs = flat(node.outputs)
+            if all(key_of(tensor) in found for tensor in outputs):
                 continue
-            outer = _layer_of(node)
-            layer = unwrap(outer)
-            if layer is not outer:
-                self.wrappers[id(layer)] = outer
-            args, kwargs = _map_tensors(lambda tensor: found[_key(tensor)], _arguments(node))
-            may_train = trainable and bool(getattr(layer, "trainable", True))
-            if is_graph_model(layer) and id(layer) not in self._whole:
-                mode = kwargs.get("training")
-                results = self._follow(
-                    layer,
-                    self._bind(layer, _arguments(node)[0][0], found),
-                    (*path, layer.name),
-                    training if mode is None else mode,
-                    may_train,
-                )
-                refs = [results[_key(tensor)] for tensor in layer.outputs]
-            else:
-                kwargs = _kwargs_for(layer, outer, kwargs, training)
-                first = self._record(Found(layer, path, may_train), args, kwargs, outputs)
-                refs = [Ref(first.node, index) for index in range(len(outputs))]
-            found.update(zip(map(_key, outputs), refs, strict=True))
+            refs = self._call(model, node, outputs, found, place)
+            found.update(zip(map(key_of, outputs), refs, strict=True))
         return found
 
-    def _bind(self, model: Any, argument: Any, found: Mapping[Key, Ref]) -> dict[Key, Ref]:
+    def _call(
+        self, model: Any, node: Any, outputs: Sequence[Any], found: dict[Key, Ref], place: Place
+    ) -> list[Ref]:
+        """Records one call, or what is inside it; gives the `Ref` of every output."""
+        outer = layer_of(node)
+        layer = unwrap(outer)
+        if layer is not outer:
+            self.wrappers[id(layer)] = outer
+        args, kwargs = arguments(node)
+        trainable = place.trainable and bool(getattr(layer, "trainable", True))
+        training = place.training if kwargs.get("training") is None else kwargs["training"]
+        inside = replace(
+            place, path=(*place.path, layer.name), trainable=trainable, training=training
+        )
+        if is_graph_model(layer) and id(layer) not in self._whole:
+            pairs = _bindings(layer, args[0])
+            results = self._follow(layer, self._bind(layer, pairs, found), inside)
+            return [results[key_of(tensor)] for tensor in layer.outputs]
+        opened = self.opener.open(layer, args, kwargs, training)
+        if opened is not None and not (opened.is_identity and keeps_place(layer)):
+            pairs = list(zip(opened.inputs, opened.given, strict=True))
+            bound = self._bind(layer, pairs, found)
+            self._find_whole(opened, set())
+            results = self._follow(opened, bound, replace(inside, opened=True))
+            return [results[key_of(tensor)] for tensor in opened.outputs]
+        refs = map_tensors(lambda tensor: found[key_of(tensor)], (args, kwargs))
+        kwargs = _kwargs_for(layer, outer, refs[1], place.training)
+        made_inside = isinstance(model, Opened) and not model.holds(layer)
+        kind = None if opened is None else "Identity"
+        entry = Found(layer, place, trainable, made_inside, kind)
+        first = self._record(entry, refs[0], kwargs, outputs)
+        return [Ref(first.node, index) for index in range(len(outputs))]
+
+    def _bind(
+        self, model: Any, pairs: Iterable[tuple[Any, Any]], found: Mapping[Key, Ref]
+    ) -> dict[Key, Ref]:
         """What each input of a nested model stands for in one call; a cast where it casts."""
         bound = {}
-        for wanted, given in _bindings(model, argument):
-            ref = found[_key(given)]
-            if _dtype(given) != _dtype(wanted):
+        for wanted, given in pairs:
+            ref = found[key_of(given)]
+            if dtype_of(given) != dtype_of(wanted):
                 layers = backends.module(backends.keras_name(model)).layers
                 name = f"{model.name}_cast_{len(self.calls)}"
-                cast = layers.Activation("linear", dtype=_dtype(wanted), name=name)
-                ref = self._record(Found(cast, (), True), (ref,), {}, [wanted])
-            bound[_key(wanted)] = ref
+                cast = layers.Activation("linear", dtype=dtype_of(wanted), name=name)
+                ref = self._record(Found(cast, Place()), (ref,), {}, [wanted])
+            bound[key_of(wanted)] = ref
         return bound
 
     def _record(
         self, found: Found, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Sequence[Any]
     ) -> Ref:
         self.layers.setdefault(id(found.layer), found)
-        shapes = tuple(_shape(tensor) for tensor in outputs)
+        shapes = tuple(shape_of(tensor) for tensor in outputs)
         self.calls.append(Call(id(found.layer), args, kwargs, shapes))
         return Ref(str(len(self.calls) - 1))
 
     def layer_names(self) -> dict[int, str]:
-        """A unique name for every layer: its own where that is unique, else with the nested model's before it."""
+        """A unique name for every layer.
+
+        Its own where that is unique, else with the nested model's before it; inside composites, the whole path.
+        """
         owners: dict[str, int] = {}
         for found in self.layers.values():
-            owners[found.layer.name] = owners.get(found.layer.name, 0) + 1
+            if not found.place.opened:
+                owners[found.layer.name] = owners.get(found.layer.name, 0) + 1
         taken = set(owners)
         names: dict[int, str] = {}
         for layer_id, found in self.layers.items():
             name = found.layer.name
-            if owners[name] > 1 and found.path:
-                stem, number = f"{found.path[-1]}__{name}", 1
-                name = stem
-                while name in taken:
-                    number += 1
-                    name = f"{stem}_{number}"
-                taken.add(name)
+            if found.place.opened:
+                own = COUNTED.sub("", name) if found.made_inside else name
+                name = _untaken(".".join((*found.place.path, own)).replace("/", "."), taken)
+            elif owners[name] > 1 and found.place.path:
+                name = _untaken(f"{found.place.path[-1]}__{name}", taken)
             names[layer_id] = name
         return names
 
@@ -190,49 +255,18 @@ class Walk:
         return found
 
 
-def _ordered_nodes(model: Any) -> list[Any]:
-    """Keras's nodes that the model's outputs need, each after those it reads, without its inputs."""
-    done = {_key(tensor)[:2] for tensor in model.inputs}
-    order = []
-    stack = [(tensor, False) for tensor in reversed(model.outputs)]
-    while stack:
-        tensor, ready = stack.pop()
-        key = _key(tensor)[:2]
-        if ready and key not in done:
-            done.add(key)
-            order.append(_node_of(tensor))
-        elif key not in done:
-            stack.append((tensor, True))
-            read = list(_tensors(_arguments(_node_of(tensor))))
-            stack += [(tensor, False) for tensor in reversed(read) if _key(tensor)[:2] not in done]
-    return order
+# The number that Keras counts the layers of a type by.
+COUNTED = re.compile(r"_\d+$")
 
 
-def _node_of(tensor: Any) -> Any:
-    layer, index, _ = tensor._keras_history
-    return layer._inbound_nodes[index]
-
-
-def _layer_of(node: Any) -> Any:
-    return node.operation if hasattr(node, "operation") else node.layer
-
-
-def _arguments(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if hasattr(node, "arguments"):
-        return tuple(node.arguments.args), dict(node.arguments.kwargs)
-    return tuple(node.call_args), dict(node.call_kwargs)
-
-
-def _key(tensor: Any) -> Key:
-    """Which output of which call of which layer a symbolic tensor is."""
-    layer, node, output = tensor._keras_history
-    return id(layer), node, output
-
-
-def _shape(tensor: Any) -> Shape:
-    """Shape without the batch axis."""
-    rank = getattr(tensor.shape, "rank", len(tensor.shape) if tensor.shape is not None else None)
-    return tuple(tensor.shape)[1:] if rank else ()
+def _untaken(stem: str, taken: set[str]) -> str:
+    """A name that nothing has yet, and that is taken now."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name
 
 
 def _structures(model: Any) -> tuple[Any, Any]:
@@ -242,44 +276,16 @@ def _structures(model: Any) -> tuple[Any, Any]:
     return model.input, model.output
 
 
-def _map_tensors(function: Callable[[Any], Any], structure: Any) -> Any:
-    """The same nest of tuples, lists and dicts with `function` applied to symbolic tensors; constants become arrays."""
-    if hasattr(structure, "_keras_history"):
-        return function(structure)
-    if isinstance(structure, Mapping):
-        return {key: _map_tensors(function, value) for key, value in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        items = [_map_tensors(function, value) for value in structure]
-        if hasattr(structure, "_fields"):
-            return type(structure)(*items)
-        return tuple(items) if isinstance(structure, tuple) else items
-    if hasattr(structure, "numpy") and hasattr(structure, "shape"):
-        return np.array(structure)
-    return structure
-
-
-def _tensors(structure: Any) -> Iterator[Any]:
-    """Symbolic tensors of a nest, in order of appearance."""
-    found: list[Any] = []
-    _map_tensors(found.append, structure)
-    return iter(found)
-
-
-def _flat(outputs: Any) -> list[Any]:
-    """A call's outputs in the order Keras numbers them."""
-    return sorted(_tensors(outputs), key=lambda tensor: tensor._keras_history[2])
-
-
 def _bindings(model: Any, argument: Any) -> list[tuple[Any, Any]]:
     """A nested model's inputs, each with the part of the argument that it receives."""
     start, _ = _structures(model)
     if isinstance(argument, Mapping) and not isinstance(start, Mapping):
-        return [(t, argument[t._keras_history[0].name]) for t in _tensors(start)]
+        return [(t, argument[t._keras_history[0].name]) for t in tensors_in(start)]
     return list(_pairs(start, argument))
 
 
 def _pairs(start: Any, argument: Any) -> Iterator[tuple[Any, Any]]:
-    if hasattr(start, "_keras_history"):
+    if is_symbolic(start):
         while isinstance(argument, (list, tuple)) and len(argument) == 1:
             argument = argument[0]
         yield start, argument
@@ -303,32 +309,18 @@ def _can_flatten(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     It is more when it is given a mask, or a tensor that the model's inputs would reshape.
     """
     extra = {key: value for key, value in kwargs.items() if key != "training"}
-    if len(args) != 1 or any(part is not None for part in _leaves(extra)):
+    if len(args) != 1 or any(part is not None for part in leaves(extra)):
         return False
     try:
         pairs = _bindings(model, args[0])
     except (KeyError, TypeError, ValueError):
         return False
     return len(pairs) == len(model.inputs) and all(
-        hasattr(given, "_keras_history")
+        is_symbolic(given)
         and len(given.shape) == len(wanted.shape)
-        and (given.dtype == wanted.dtype or {_dtype(given), _dtype(wanted)} <= FLOATS)
+        and (given.dtype == wanted.dtype or {dtype_of(given), dtype_of(wanted)} <= FLOATS)
         for wanted, given in pairs
     )
-
-
-def _dtype(tensor: Any) -> str:
-    return str(getattr(tensor.dtype, "name", tensor.dtype))
-
-
-def _leaves(structure: Any) -> Iterator[Any]:
-    """What a nest of tuples, lists and dicts holds."""
-    parts: Iterable[Any] = structure.values() if isinstance(structure, Mapping) else structure
-    if isinstance(structure, (Mapping, list, tuple)):
-        for part in parts:
-            yield from _leaves(part)
-    else:
-        yield structure
 
 
 def _kwargs_for(

@@ -52,7 +52,10 @@ class NumberByNumber(Merging):
                 raise Unsupported("constant", "joins units with a list: make it an array")
         for number, value in enumerate(constants(node)):
             axis = labels.axis - rank + value.ndim
-            if value.ndim > rank or (axis >= 0 and value.shape[axis] not in (1, len(labels.ids))):
+            whole = value.ndim == rank + 1 and value.shape[0] == 1  # the same for every sample
+            if (value.ndim > rank and not whole) or (
+                axis >= 0 and value.shape[axis] not in (1, len(labels.ids))
+            ):
                 raise Unsupported("constant", "joins units with a constant of another shape")
             if axis >= 0 and value.shape[axis] > 1:
                 tracing.use(node.layer, f"constant {number}", axis, CARRIES, labels.ids)

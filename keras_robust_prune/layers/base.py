@@ -89,9 +89,10 @@ class LayerType:
         Raises:
             Unsupported: units that reach this layer have to stay.
         """
-        kind = graph.layer_of(node).kind
-        reason = f"is of a type that is not known, {kind}: krp.register_layer describes it"
-        raise Unsupported("no_rule", reason)
+        layer = graph.layer_of(node)
+        why = f" (it stays closed, because it {layer.closed})" if layer.closed else ""
+        reason = f"is of a type that is not known, {layer.kind}: krp.register_layer describes it"
+        raise Unsupported("no_rule", reason + why)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         """Changes of the configuration once axes have become shorter.
@@ -264,6 +265,11 @@ def layer_type(layer: Layer) -> LayerType:
     if module.partition(".")[0] not in backends.NAMES:
         return _UNKNOWN
     return named(layer.kind)
+
+
+def is_known(layer_class: type) -> bool:
+    """Whether anything is known of a layer type, be it Keras's or the user's."""
+    return layer_type(Layer("", layer_class.__name__, {}, origin=layer_class)) is not _UNKNOWN
 
 
 def named(kind: str) -> LayerType:

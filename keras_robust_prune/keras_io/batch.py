@@ -1,0 +1,95 @@
+"""Takes the size of the batch out of what was recorded with an unlikely one.
+
+Keras 3 knows no symbolic size: a `call` that reshapes to `(batch, ...)` or repeats a class token for every sample
+cannot be recorded while the size is open. Recorded with a size that nothing else has, it can be
+told from all other numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.symbolic import arguments, flat, is_symbolic, layer_of
+
+JOINING = ("Concatenate", "Stack")
+
+
+def free_batch(nodes: Iterable[Any], size: int) -> None:
+    """Changes recorded calls of Keras 3 operations so that they hold for every size of the batch.
+
+    Args:
+        nodes: the calls, none of which anything else knows of yet.
+        size: the size that they were recorded with.
+
+    Raises:
+        ValueError: a call uses it in another way than to reshape and to repeat constants.
+    """
+    for node in nodes:
+        operation, outputs = layer_of(node), flat(node.outputs)
+        if any(_counts(length, size) for x in outputs for length in tuple(x.shape)[1:]):
+            raise ValueError("moves the batch axis")
+        _free_constants(node, operation, outputs[0], size)
+        if type(operation).__name__ == "Reshape" and hasattr(operation, "newshape"):
+            operation.newshape = (-1, *tuple(outputs[0].shape)[1:])
+        elif any(_mentions(value, size) for value in _settings(operation)):
+            raise ValueError("computes with the size of the batch")
+
+
+def _settings(operation: Any) -> list[Any]:
+    """What an operation was made with; a layer of Keras knows no size of the batch."""
+    if hasattr(operation, "weights"):
+        return []
+    return [value for name, value in vars(operation).items() if not name.startswith("_")]
+
+
+def _counts(length: Any, size: int) -> bool:
+    return isinstance(length, (int, np.integer)) and int(length) > 0 and int(length) % size == 0
+
+
+def _mentions(value: Any, size: int) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_mentions(item, size) for item in value)
+    return _counts(value, size)
+
+
+def _free_constants(node: Any, operation: Any, output: Any, size: int) -> None:
+    """Constants that repeat one sample become that sample."""
+    args, kwargs = arguments(node)
+    changed = False
+    inputs: list[Any] = []
+
+    def visit(value: Any) -> Any:
+        nonlocal changed
+        if is_symbolic(value):
+            inputs.append(value)
+        if isinstance(value, (list, tuple)):
+            parts = list(value)
+            symbolic = [part for part in parts if is_symbolic(part)]
+            joins = type(operation).__name__ in JOINING and symbolic
+            found = [
+                _at(symbolic[0], value) if joins and value is not part else value
+                for part, value in zip(parts, map(visit, parts), strict=True)
+            ]
+            return type(value)(found)
+        if hasattr(value, "numpy") and hasattr(value, "shape") and len(value.shape):
+            array = np.array(value)
+            if array.ndim == len(output.shape) and _counts(array.shape[0], size):
+                if not (array == array[:1]).all():
+                    raise ValueError("uses constants that differ between the samples of a batch")
+                changed = True
+                return array[:1]
+        return value
+
+    args, kwargs = tuple(map(visit, args)), {key: visit(value) for key, value in kwargs.items()}
+    if changed:
+        node.arguments.args, node.arguments.kwargs = args, kwargs
+
+
+def _at(tensor: Any, sample: np.ndarray) -> Any:
+    """A constant repeated for every sample of a tensor's batch, as a symbolic tensor."""
+    index = (slice(None), *(slice(0, 1) for _ in sample.shape[2:]), slice(None))
+    return tensor[index] * 0.0 + backends.keras().ops.convert_to_tensor(sample)
