@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.exporting.tflite import ExportReport as ExportReport
     from keras_robust_prune.exporting.tflite import export as export
     from keras_robust_prune.exporting.tflite import export_tflite as export_tflite
+    from keras_robust_prune.inputs import InputSpec as InputSpec
     from keras_robust_prune.layers.base import LayerType as LayerType
     from keras_robust_prune.layers.base import register_layer as register_layer
     from keras_robust_prune.pruning.prune import prune as prune
@@ -53,6 +54,7 @@ MENU = {
     "Evaluation": "evaluation.results",
     "ExportReport": "exporting.tflite",
     "FileDescription": "exporting.describing",
+    "InputSpec": "inputs",
     "LayerType": "layers.base",
     "Metadata": "exporting.metadata",
     "ModelError": "backends",

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import os
+import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,24 @@ class ModelError(ValueError):
             lines = "".join(f"\n- {problem}" for problem in self.problems)
             text = f"{subject}, {len(self.problems)} problems:{lines}"
         super().__init__(text)
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Python's generator is afterwards as it was: both Kerases draw seeds from it for every layer they make.
+
+    Example:
+        >>> random.seed(0)
+        >>> with random_state_kept():
+        ...     _ = random.random()
+        >>> round(random.random(), 4)
+        0.8444
+    """
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def tensorflow() -> Any:

@@ -17,6 +17,7 @@ MENU = [
     "Evaluation",
     "ExportReport",
     "FileDescription",
+    "InputSpec",
     "LayerType",
     "Metadata",
     "ModelError",

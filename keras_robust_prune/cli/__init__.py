@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, logging
 
 from keras_robust_prune.cli.flags import parser
-from keras_robust_prune.exporting.inputs import load_inputs, load_labelled, load_range
+from keras_robust_prune.inputs.loading import load_labelled, load_range
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
 DEMO_RADIUS = 0.1
@@ -28,8 +28,6 @@ def prune_command(args: argparse.Namespace) -> None:
         raise ValueError("--attacks are measured on labelled inputs: give them with --data.")
     names = ("target", "method", "seed", "measure", "step", "keep", "round_to", "stop")
     options = {name: getattr(args, name) for name in (*names, "calibration", "checkpoint")}
-    if args.calibration not in (None, "weights"):
-        options["calibration"] = load_inputs(args.calibration)
     input_range = load_range(args.input_range)
 
     from keras_robust_prune.exporting.workflow import Job
@@ -86,9 +84,6 @@ def evaluate_command(args: argparse.Namespace) -> None:
 
 def export_command(args: argparse.Namespace) -> None:
     """`export MODEL OUT`."""
-    calibration = args.calibration
-    if calibration not in (None, "weights"):
-        calibration = load_inputs(calibration)
     input_range = load_range(args.input_range)
 
     from keras_robust_prune.exporting.tflite import export
@@ -97,7 +92,7 @@ def export_command(args: argparse.Namespace) -> None:
         args.source,
         args.out,
         args.quantize if len(args.quantize) > 1 else args.quantize[0],
-        calibration=calibration,
+        calibration=args.calibration,
         input_range=input_range,
         dense_per_tensor=args.dense_per_tensor,
         min_agreement=args.min_agreement,

@@ -274,19 +274,19 @@ def _add_measuring(to: Any) -> None:
 def _add_range(to: Any) -> None:
     to.add_argument(
         "--input_range",
-        default="0,1",
         metavar="LOWER,UPPER",
-        help="the valid inputs: two numbers, or an .npz file with the arrays lower and upper"
-        " (default: %(default)s)",
+        help="the valid inputs: two numbers, or an .npz file with the arrays lower and upper; left out,"
+        " what the network says (a leading Rescaling, say), else 0,1",
     )
 
 
 def _add_calibration(to: Any) -> None:
     to.add_argument(
         "--calibration",
-        metavar="FILE",
-        help="a .npy or .npz file (array x) of unlabelled inputs that decisions may be taken on, or"
-        " 'weights' for none at all; left out, inputs are made from the network where they are needed",
+        metavar="PATH",
+        help="unlabelled inputs that decisions may be taken on: an .npy or .npz file (array x), or a folder"
+        " of pictures; 'weights' for none at all; left out, inputs are made from the network where they"
+        " are needed",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.evaluation.logits import logits
 from keras_robust_prune.graph.graph import Graph, map_refs
 from keras_robust_prune.keras_io import reading
+from keras_robust_prune.layers.asking import said
 
 
 class ModelAdapter(Protocol):
@@ -49,6 +51,7 @@ class KerasAdapter:
         self.layout = Layout(
             tuple(graph.layer_of(ref).name for ref in graph.inputs),
             tuple(_known(graph.shape(ref), graph.layer_of(ref).name) for ref in graph.inputs),
+            said(graph),
         )
         self.dtypes = [_dtype(graph.layer_of(ref).config.get("dtype")) for ref in graph.inputs]
         self.integer_inputs = tuple(
@@ -105,6 +108,8 @@ class LiteAdapter:
         names = ((), ()) if like is None else (like.layout.names, like.output_names)
         self._file = LiteFile(path, *names)
         self.layout = self._file.layout
+        if like is not None and like.layout.shapes == self.layout.shapes:
+            self.layout = dataclasses.replace(self.layout, said=like.layout.said)
         self.output_names = self._file.output_names
         if like is not None and len(like.output_names) == len(self.output_names):
             self.output_names = like.output_names

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune.inputs import parse_range
+
 SEVERITIES = (1, 2, 3, 4, 5)
 # The sizes that parameters were published for.
 SIZES = (32, 64, 224)
@@ -66,7 +68,7 @@ class Corruption:
         images: np.ndarray,
         severity: int,
         *,
-        input_range: Any = (0.0, 1.0),
+        input_range: Any = None,
         seed: int = 0,
     ) -> np.ndarray:
         """Damaged copies of images.
@@ -74,7 +76,7 @@ class Corruption:
         Args:
             images: `(n, height, width, channels)` with 1 or 3 channels, within the range.
             severity: 1 to 5.
-            input_range: valid values, `(lower, upper)`: numbers or arrays of one image's shape.
+            input_range: valid values, `(lower, upper)`: numbers or arrays of one image's shape; None is (0, 1).
             seed: of everything drawn; the same seed gives the same damage.
 
         Returns:
@@ -93,7 +95,8 @@ class Corruption:
             )
         if severity not in SEVERITIES:
             raise ValueError(f"Severity is {severity!r}, but it is one of {SEVERITIES}.")
-        lower, upper = (np.asarray(bound, np.float32) for bound in input_range)
+        (spec,) = parse_range(input_range, ["images"], [images.shape[1:]])
+        lower, upper = spec.lower, spec.upper
         width = np.where(upper > lower, upper - lower, 1).astype(np.float32)
         rng = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
         unit = np.clip((images.astype(np.float32) - lower) / width, 0, 1)

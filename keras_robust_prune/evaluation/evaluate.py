@@ -38,7 +38,7 @@ def evaluate(
     corruptions: str | Iterable[str] = (),
     reference: Any = None,
     surrogate: Any = None,
-    input_range: Any = (0.0, 1.0),
+    input_range: Any = None,
     batch_size: int = 256,
     seed: int = 0,
     verbose: int = 0,
@@ -59,8 +59,9 @@ def evaluate(
         corruptions: `"standard"` for all that fit, or names such as `"jpeg"` or `"jpeg@3"` (severity 3 alone).
         reference: the dense network, as model, path or file: how often both predict the same class.
         surrogate: for a `.tflite` file: the Keras model whose gradients are followed; by default `reference`.
-        input_range: valid inputs, `(lower, upper)`: numbers or arrays of one input's shape; for several inputs a
-            mapping from their names to such pairs. Attacks stay within it.
+        input_range: valid inputs: None takes what the network says, else (0, 1); `(lower, upper)`, numbers or
+            arrays of one input's shape, or an `InputSpec`; for several inputs a mapping from their names to such.
+            Attacks stay within it.
         batch_size: how many inputs are computed at once.
         seed: of everything drawn.
         verbose: 1 prints each figure as it is found.

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from keras_robust_prune.inputs import InputSpec, by_input, parse_range
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """The names and shapes, without the batch axis, of a network's inputs, in order.
+
+    Attributes:
+        names: of the inputs.
+        shapes: of one example.
+        said: what the network says of each input's range, if it is known.
 
     Example:
         >>> layout = Layout(("image", "age"), ((2, 2, 1), (1,)))
@@ -26,6 +32,7 @@ class Layout:
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    said: tuple[InputSpec | None, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -43,23 +50,7 @@ class Layout:
         Raises:
             ValueError: an input is missing, or an array has another shape than the network takes.
         """
-        if isinstance(x, Mapping):
-            missing = [name for name in self.names if name not in x]
-            if missing:
-                raise ValueError(
-                    f"x has the inputs {sorted(x)}, but the network also takes {missing}. Give all"
-                    f" of {list(self.names)}."
-                )
-            arrays = [x[name] for name in self.names]
-        elif len(self.shapes) > 1 and isinstance(x, Sequence):
-            arrays = list(x)
-        else:
-            arrays = [x]
-        if len(arrays) != len(self.shapes):
-            raise ValueError(
-                f"x has {len(arrays)} arrays, but the network takes {len(self.shapes)} inputs:"
-                f" {list(self.names)}. Give a list in this order or a mapping from these names."
-            )
+        arrays = by_input(x, self.names, self.shapes)
         return [
             _fit(np.asarray(array), shape, name)
             for array, shape, name in zip(arrays, self.shapes, self.names, strict=True)
@@ -86,45 +77,12 @@ class Layout:
             start += size
         return found
 
-    def row(self, value: Any) -> np.ndarray:
-        """A number, an array that broadcasts to one example, or a mapping of these, as one row."""
-        values = value if isinstance(value, Mapping) else dict.fromkeys(self.names, value)
-        try:
-            parts = [
-                np.broadcast_to(np.asarray(values[name], np.float32), shape).ravel()
-                for name, shape in zip(self.names, self.shapes, strict=True)
-            ]
-        except (KeyError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"A bound of input_range does not fit inputs {dict(zip(self.names, self.shapes, strict=True))}"
-                f" ({error}). Give two numbers, two arrays of one input's shape, or for several"
-                " inputs a mapping from their names to such pairs."
-            ) from error
-        return np.concatenate(parts)
-
     def range_rows(self, input_range: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper row of an `input_range`.
-
-        Raises:
-            ValueError: it is no pair, does not fit the inputs, or is empty somewhere.
-        """
-        pairs = input_range if isinstance(input_range, Mapping) else None
-        try:
-            if pairs is None:
-                lower, upper = input_range
-            else:
-                lower = {name: pair[0] for name, pair in pairs.items()}
-                upper = {name: pair[1] for name, pair in pairs.items()}
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise ValueError(
-                f"input_range is {input_range!r}, but it is a pair (lower, upper)."
-            ) from error
-        lower, upper = self.row(lower), self.row(upper)
-        if not (np.isfinite(lower) & np.isfinite(upper) & (lower <= upper)).all():
-            raise ValueError(
-                "input_range needs finite bounds with lower <= upper, for example (0.0, 1.0) or"
-                " (x.min(axis=0), x.max(axis=0))."
-            )
+        """Lower and upper row of an `input_range`; see `inputs.parse_range`."""
+        specs = parse_range(input_range, self.names, self.shapes, self.said)
+        lower, upper = (
+            np.concatenate([spec.row(end) for spec in specs]) for end in ("lower", "upper")
+        )
         return lower, upper
 
 

@@ -10,6 +10,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.exporting.quantization import Quantization
 
 
+@backends.random_state_kept()
 def convert(
     model: Any,
     quantization: Quantization,

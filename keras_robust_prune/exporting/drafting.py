@@ -26,6 +26,7 @@ from keras_robust_prune.exporting.metadata import (
 from keras_robust_prune.exporting.quantization import Quantization, quantization_for
 from keras_robust_prune.exporting.runtimes import PER_CHANNEL_DENSE, as_numbers
 from keras_robust_prune.keras_io import reading
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.synthesis.synthesis import make_inputs
 
 NUM_POINTS = 64
@@ -57,11 +58,12 @@ class Source:
             count = NUM_CALIBRATION + NUM_HELD_OUT
             made = make_inputs(reading.read(self.model), self.input_range, count, self.seed)
             rows = self._rows(made.arrays)
-        elif isinstance(self.calibration, str):
+        elif isinstance(self.calibration, str) and self.calibration == "weights":
             count = NUM_CALIBRATION + NUM_HELD_OUT
             rows = range_points(self.layout, self.input_range, count, self.seed)
         else:
-            rows = self.layout.pack(self.calibration)
+            specs = input_specs(reading.read(self.model), self.input_range, self.calibration)
+            rows = self.layout.pack([spec.examples for spec in specs])
         if not len(rows):
             raise ValueError("calibration holds no input. Give some, or None for synthetic inputs.")
         if len(rows) < 8:

@@ -104,7 +104,7 @@ def export(
     quantize: str | Quantization | Iterable[str | Quantization | None] | None = "float32",
     *,
     calibration: Any = None,
-    input_range: Any = (0.0, 1.0),
+    input_range: Any = None,
     dense_per_tensor: bool = False,
     min_agreement: float = MIN_AGREEMENT,
     max_runtime: str | None = None,
@@ -129,8 +129,8 @@ def export(
             `"int8_uint8"` (int8 inside, float32 or uint8 input and output), or any that was registered.
         calibration: unlabelled inputs, `(n, ...)`, a list or a mapping by name for several inputs; None makes them from
             the network, `"weights"` draws points of the input range, which know nothing of real inputs.
-        input_range: valid inputs, `(lower, upper)`: numbers or arrays of one input's shape; for several inputs a
-            mapping from their names to such pairs.
+        input_range: valid inputs: None takes what the network says, else (0, 1); `(lower, upper)`, numbers or
+            arrays of one input's shape, or an `InputSpec`; for several inputs a mapping from their names to such.
         dense_per_tensor: one scale for the int8 kernel of a Dense layer instead of one per output: for old runtimes.
         min_agreement: on how large a share of held-out inputs a file has to say what its model says, in [0, 1]; see
             `keras_robust_prune.exporting.checking.agreement`.
@@ -202,7 +202,7 @@ def export_tflite(
     path: str | Path,
     quantize: str | Quantization | None = None,
     calibration: Any = None,
-    input_range: Any = (0.0, 1.0),
+    input_range: Any = None,
     overwrite: bool = False,
     verify: bool = True,
     **options: Any,

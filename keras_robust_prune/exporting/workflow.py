@@ -19,6 +19,7 @@ from keras_robust_prune.exporting.report import (
     require_matplotlib,
 )
 from keras_robust_prune.exporting.tflite import export_tflite
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io import reading, writing
 from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.synthesis.synthesis import make_inputs
@@ -48,7 +49,7 @@ class Job:
     source: str
     target: str
     options: Mapping[str, Any]
-    input_range: Any = (0.0, 1.0)
+    input_range: Any = None
     tflite: str | None = None
     quantize: str | None = None
     report: str | None = None
@@ -70,6 +71,7 @@ class Job:
         result = prune(dense, input_range=self.input_range, **self.options)
         notes = [f"Pruned by '{result.method}' in {time.perf_counter() - begin:.1f} s."]
         notes.append(f"Decided on {result.tier}.")
+        notes += [f"Input {spec}." for spec in result.inputs]
         if result.stopped:
             notes.append(f"Stopped early: {result.stopped}.")
         if result.criterion:
@@ -78,7 +80,10 @@ class Job:
         report = Report(
             f"{Path(self.source).name}, pruned",
             result.comparison,
-            (*self.measured(dense, result.model), *self.exported(dense, result.model)),
+            (
+                *self.measured(dense, result.model, result.inputs),
+                *self.exported(dense, result.model, result.inputs),
+            ),
             tuple(notes),
             result.history,
         )
@@ -87,35 +92,37 @@ class Job:
                 draft.write_text(report.to_html(), encoding="utf-8")
         print("", report, *(f"Written: {path}" for path in outputs), sep="\n")
 
-    def seen(self, dense: Any) -> Any:
+    def seen(self, dense: Any, specs: Sequence[InputSpec]) -> Any:
         """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""
-        calibration = self.options.get("calibration")
-        if calibration is not None:
-            return None if isinstance(calibration, str) else calibration
+        if self.options.get("calibration") == "weights":
+            return None
+        given = [spec.examples for spec in specs if spec.examples is not None]
+        if given:
+            return given
         # What `robust` made is remembered; for other methods fewer will do.
         count = None if self.options.get("method", "robust") == "robust" else INT8_INPUTS
         seed = self.options.get("seed", 0)
-        made = make_inputs(reading.read(dense), self.input_range, count, seed)
+        made = make_inputs(reading.read(dense), specs, count, seed)
         inputs = [array[:INT8_INPUTS] for array in made.arrays]
         return inputs[0] if len(inputs) == 1 else inputs
 
-    def measured(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
+    def measured(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Quantity, ...]:
         """Accuracies before and after, on the labelled inputs."""
         if self.labelled is None:
             return ()
         found = [
-            evaluate(model, *self.labelled, attacks=self.attacks, input_range=self.input_range)
+            evaluate(model, *self.labelled, attacks=self.attacks, input_range=specs)
             for model in (dense, pruned)
         ]
         return accuracies(*found)
 
-    def exported(self, dense: Any, pruned: Any) -> tuple[Quantity, ...]:
+    def exported(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Quantity, ...]:
         """Bytes and latency of the `.tflite` file that stays, and of the dense one's, which does not."""
         if self.tflite is None:
             return ()
-        options: dict[str, Any] = {"quantize": self.quantize, "input_range": self.input_range}
+        options: dict[str, Any] = {"quantize": self.quantize, "input_range": specs}
         if self.quantize == "int8":
-            options["calibration"] = self.seen(dense)
+            options["calibration"] = self.seen(dense, specs)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "dense.tflite"
             before = export_tflite(dense, path, **options)

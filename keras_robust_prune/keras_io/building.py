@@ -12,6 +12,7 @@ from keras_robust_prune.keras_io.layers import is_layer, make, write_weights
 from keras_robust_prune.layers.padding import spelled_out
 
 
+@backends.random_state_kept()
 def build(graph: Graph) -> Any:
     """Makes a Keras model from a graph, with variables of its own.
 

@@ -21,6 +21,7 @@ TFMOT_SCHEDULES = ("ConstantSparsity", "PolynomialDecay")
 VARIABLES, AT_LEAST = 4, 64 << 20
 
 
+@backends.random_state_kept()
 def load(
     path: str | Path, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
 ) -> Any:

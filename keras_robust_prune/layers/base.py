@@ -45,6 +45,14 @@ class Statistics(NamedTuple):
     variance: str
 
 
+class InputHint(NamedTuple):
+    """A range of inputs, and how a layer knows it, as a clause: "rescales by 0.00392"."""
+
+    lower: Any
+    upper: Any
+    clause: str
+
+
 class LayerType:
     """What the toolkit knows of one type of layer. The base class knows nothing and says so.
 
@@ -184,6 +192,15 @@ class LayerType:
     def num_tokens(self, layer: Layer) -> int:
         """How many different integers it takes as inputs; 0 if it takes numbers."""
         return 0
+
+    def made_for(self, layer: Layer, rank: int) -> InputHint | None:
+        """The inputs that a network which begins with it was trained on; None if it does not tell.
+
+        Args:
+            layer: the layer.
+            rank: how many axes its input has beside the batch.
+        """
+        return None
 
     def marks_steps(self, layer: Layer) -> bool:
         """Whether it sends a mask of time steps along with its output."""

@@ -10,6 +10,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CARRIES, CONSUMES, NORMALISES, Labels, Tracing
 from keras_robust_prune.layers.base import (
+    InputHint,
     LayerType,
     Lengths,
     Statistics,
@@ -30,6 +31,25 @@ def carry_all(layer: Layer, labels: Labels, tracing: Tracing) -> None:
         raise Unsupported("unknown_weights", "has weights that are not one number per unit")
     for weight in layer.weights:
         tracing.use(layer.name, weight, 0, CARRIES, labels.ids)
+
+
+def usual_range(mean: Any, variance: Any, rank: int) -> InputHint | None:
+    """Three deviations about a mean; pictures are stored from 0 to 1 or from 0 to 255.
+
+    Args:
+        mean: of each feature in training, with the axes of one input.
+        variance: likewise.
+        rank: how many axes one input has.
+    """
+    mean, deviation = np.asarray(mean, float), np.sqrt(np.maximum(variance, 0)).astype(float)
+    if not mean.any() and (deviation == 1).all():  # nothing was learnt
+        return None
+    if rank == 3 and (mean > 0).all():
+        for most in (1.0, 255.0):
+            if (mean < most).all() and (deviation < most).all():
+                return InputHint(0.0, most, "stores means of such pictures")
+    lower, upper = mean - 3 * deviation, mean + 3 * deviation
+    return InputHint(lower, np.maximum(upper, lower + 1e-6), "stores such means and deviations")
 
 
 class BatchNormalization(LayerType):
@@ -64,6 +84,15 @@ class BatchNormalization(LayerType):
         scale = 1.0 / np.sqrt(weights["moving_variance"] + np.float32(layer.config["epsilon"]))
         scale = scale * weights.get("gamma", np.float32(1.0))
         return scale, weights.get("beta", np.float32(0.0)) - weights["moving_mean"] * scale
+
+    def made_for(self, layer: Layer, rank: int) -> InputHint | None:
+        found = self.statistics(layer)
+        if found is None:
+            return None
+        mean, variance = layer.weights[found.mean], layer.weights[found.variance]
+        axes = normalised_axes(layer, rank)
+        along = [length if k in axes else 1 for k, length in enumerate([len(mean)] * rank)]
+        return usual_range(mean.reshape(along), variance.reshape(along), rank)
 
     def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
         """Mean and variance are what it stores that they are; of the input only the correlations count."""
@@ -208,6 +237,13 @@ class Normalization(PerFeature):
         tracing.protect(labels.ids, "statistics", node.layer, "normalises fixed features")
         return (labels,)
 
+    def made_for(self, layer: Layer, rank: int) -> InputHint | None:
+        found = self.scale_and_shift(layer)
+        if found is None or layer.config.get("invert"):
+            return None
+        scale, shift = found
+        return usual_range(-shift / scale, 1 / scale**2, rank)
+
     def scale_and_shift(self, layer: Layer) -> tuple[Any, Any] | None:
         """(x - mean) / max(sqrt(variance), 1e-7), or the inverse."""
         mean = layer.weights.get("mean", layer.config.get("mean"))
@@ -232,7 +268,17 @@ class Rescaling(PerFeature):
             tracing.protect(labels.ids, "statistics", layer.name, "rescales fixed features")
         return (labels,)
 
-    def scale_and_shift(self, layer: Layer) -> tuple[Any, Any] | None:
+    def made_for(self, layer: Layer, rank: int) -> InputHint | None:
+        """From 0, up to what becomes 1, or lies opposite of 0 around the middle."""
+        scale, offset = (np.asarray(part, float) for part in self.scale_and_shift(layer))
+        if not ((scale > 0) & (scale < 1)).all() or (offset > 0.5).any():
+            return None
+        upper = np.where(offset < 0, -2 * offset, 1.0) / scale
+        whole = np.round(upper)
+        upper = np.where(np.abs(upper - whole) < 1e-3 * upper, whole, upper)
+        return InputHint(np.zeros_like(upper), upper, f"rescales by {scale.mean():.3g}")
+
+    def scale_and_shift(self, layer: Layer) -> tuple[Any, Any]:
         """Scale and offset."""
         return layer.config["scale"], layer.config.get("offset", 0.0)
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.graph.tracing import PRODUCES
+from keras_robust_prune.inputs import ends_of
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.base import channel_axis, layer_type
 from keras_robust_prune.layers.calls import LoweringError
 from keras_robust_prune.layers.splitting import split_activations
@@ -73,14 +75,14 @@ class _Reading(NamedTuple):
 
 
 def constant_units(
-    graph: Graph, groups: ChannelGroups, input_range: tuple[Any, Any] = (0.0, 1.0)
+    graph: Graph, groups: ChannelGroups, input_range: Any = None
 ) -> Mapping[str, np.ndarray]:
     """Which units have one value for every valid input, wherever they are read.
 
     Args:
         graph: the network.
         groups: its groups.
-        input_range: the valid inputs, `(lower, upper)`.
+        input_range: the valid inputs; see `layers.asking.input_specs`.
 
     Returns:
         Per group `(num_units,)` bool. True is proven; False may only mean that the bounds are wide.
@@ -88,7 +90,7 @@ def constant_units(
     Raises:
         LoweringError: a layer has no bounds.
     """
-    bounds = interval_bounds(graph, *input_range)
+    bounds = interval_bounds(graph, *ends_of(input_specs(graph, input_range)))
     return {
         group.name: _constants(groups, index, group, graph, bounds)
         for index, group in enumerate(groups.groups)
@@ -98,7 +100,7 @@ def constant_units(
 def fold_constants(
     graph: Graph,
     groups: ChannelGroups,
-    input_range: tuple[Any, Any] = (0.0, 1.0),
+    input_range: Any = None,
     inexact: bool = False,
 ) -> Folding:
     """Make biases of all units that are constant for every valid input, and plan their removal.
@@ -106,7 +108,7 @@ def fold_constants(
     Args:
         graph: the network.
         groups: its groups.
-        input_range: the valid inputs, `(lower, upper)`.
+        input_range: the valid inputs; see `layers.asking.input_specs`.
         inexact: whether units go that padding makes inexact at the border too.
 
     Returns:
@@ -129,7 +131,7 @@ def fold_constants(
         >>> folding.plan.removals, folding.graph.layers["b"].weights["bias"]
         ((Removal(group='a', drop=1, into=None),), array([2.], dtype=float32))
     """
-    bounds = interval_bounds(graph, *input_range)
+    bounds = interval_bounds(graph, *ends_of(input_specs(graph, input_range)))
     removals: list[Removal] = []
     left: dict[str, int] = {}
     for index, group in enumerate(groups.groups):
@@ -146,19 +148,19 @@ def fold_constants(
     return Folding(folded, find_groups(folded), plan, border, left)
 
 
-def without_dead_units(graph: Graph, groups: ChannelGroups, input_range: Any = (0.0, 1.0)) -> Graph:
+def without_dead_units(graph: Graph, groups: ChannelGroups, input_range: Any = None) -> Graph:
     """The same function, in which units without incoming weights are biases of what reads them.
 
     Such units are what magnitude masks leave behind. Nothing reads them afterwards, so every method
-    removes them first and without a trace. The network stays as it is where folding is not exact,
-    where bounds are not known or ranges differ between inputs.
+    removes them first and without a trace. The network stays as it is where folding is not exact or
+    bounds are not known.
 
     Args:
         graph: the network.
         groups: its groups.
-        input_range: the valid inputs.
+        input_range: likewise.
     """
-    if isinstance(input_range, Mapping) or not any(_dead(graph, group) for group in groups.groups):
+    if not any(_dead(graph, group) for group in groups.groups):
         return graph
     try:
         return fold_constants(graph, groups, input_range).graph

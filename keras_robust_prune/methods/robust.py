@@ -32,7 +32,6 @@ from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.synthesis.activity import remembered
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.priors import input_spaces
 from keras_robust_prune.synthesis.synthesis import make_inputs
 
 _MANY = 512  # real inputs that need no synthetic ones beside them
@@ -108,7 +107,7 @@ class _Work:
     def __init__(self, problem: Problem, method: Robust) -> None:
         self.problem, self.method = problem, method
         self.dense = split_activations(problem.graph)
-        self.spaces = input_spaces(problem.graph, problem.input_range)
+        self.spaces = problem.inputs
         self.readers = readers.readers(self.dense, problem.groups.groups)
         self.sources: list[list[np.ndarray]] = []
         self.held: list[list[np.ndarray]] = []
@@ -323,11 +322,12 @@ class _Work:
 
 def _sources(problem: Problem, method: Robust) -> list[list[np.ndarray]]:
     """Kinds of inputs: real ones if any are given, synthetic ones unless there are many real ones."""
-    found = [] if problem.calibration is None else [problem.inputs_given()]
+    given = problem.inputs_given()
+    found = [given] if given else []
     if not found or len(found[0][0]) < _MANY:
         made = make_inputs(
             problem.graph,
-            problem.input_range,
+            problem.inputs,
             count=method.num_inputs,
             seed=problem.seed,
             verbose=problem.verbose,

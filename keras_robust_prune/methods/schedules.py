@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 Schedule = Callable[[int], tuple[Any, Any]]
 
 # Far more pruning steps than any network has use for; a schedule beyond it never ends.
@@ -27,13 +29,32 @@ def check_fraction(name: str, value: float) -> float:
         >>> check_fraction("target", 0.5)
         0.5
     """
-    value = float(value)
-    if not 0.0 <= value < 1.0:
-        raise ValueError(
-            f"{name} is {value:g}, but it is a fraction of the units to remove: at least 0 and"
-            " less than 1. To remove half of the units pass 0.5."
+    found = _no_fraction(name, value)
+    if found:
+        raise ValueError(f"{found}.")
+    return float(value)
+
+
+def _no_fraction(name: str, value: Any) -> str:
+    if isinstance(value, (int, float, np.floating, np.integer)) and 0.0 <= value < 1.0:
+        return ""
+    return (
+        f"{name} is {value!r}, but it is a fraction of the units to remove: at least 0 and less than 1."
+        " To remove half of the units pass 0.5"
+    )
+
+
+def problems(target: Any, step: Any) -> list[str]:
+    """What is wrong with a target and the fraction of one step; `step` may be None."""
+    found = [_no_fraction("target", target)]
+    if step is not None and not (
+        isinstance(step, (int, float, np.floating, np.integer)) and 0.0 < step <= 1.0
+    ):
+        found.append(
+            f"step is {step!r}, but it is the fraction of the units that one step removes: more than 0"
+            " and at most 1, for example 1/64"
         )
-    return value
+    return [problem for problem in found if problem]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +82,9 @@ class EqualSteps:
     step: float
 
     def __post_init__(self) -> None:
-        check_fraction("target", self.target)
-        if not 0.0 < self.step <= 1.0:
-            raise ValueError(
-                f"step is {self.step:g}, but it is the fraction of the units that one step"
-                " removes: more than 0 and at most 1, for example 1/64."
-            )
+        found = problems(self.target, self.step)
+        if found:
+            raise ValueError("; ".join(found) + ".")
 
     @property
     def num_steps(self) -> int:

@@ -17,7 +17,7 @@ def prune(
     *,
     measure: str = "units",
     method: str | Method = "robust",
-    input_range: Any = (0.0, 1.0),
+    input_range: Any = None,
     step: float | None = None,
     schedule: Any = None,
     calibration: Any = None,
@@ -42,11 +42,13 @@ def prune(
         target: fraction to remove, [0, 1).
         measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"`.
         method: `"robust"`, `"paper"`, `"greedy"`, `"baseline"`, `"norm"`, `"random"`, or an object.
-        input_range: the valid inputs, `(lower, upper)`: numbers, or arrays of one input's shape.
+        input_range: the valid inputs: None takes what the network says, else (0, 1); `(lower, upper)`, numbers or
+            arrays of one input's shape, or an `InputSpec`; for several inputs a mapping from their names to such.
         step: fraction that one step removes; None leaves it to the method.
         schedule: a `tfmot.sparsity.keras.PruningSchedule` instead of target and step.
-        calibration: None makes inputs from the network (T1), `"weights"` uses none (T0), an array of
-            real unlabelled inputs is used instead (T2; with `"robust"`, fewer than 512 of them are
+        calibration: None makes inputs from the network (T1), `"weights"` uses none (T0), real unlabelled
+            inputs are used instead: an array, a list or a mapping by name, the path of an `.npz` file or
+            of a folder of pictures, or a `tf.data.Dataset` (T2; with `"robust"`, fewer than 512 of them are
             joined by synthetic ones, which count alike).
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.

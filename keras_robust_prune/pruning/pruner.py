@@ -17,6 +17,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.constants import without_dead_units
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
@@ -25,7 +26,7 @@ from keras_robust_prune.pruning.result import PruningResult, tier_of
 from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
-from keras_robust_prune.surgery.groups import find_groups
+from keras_robust_prune.surgery.groups import find_groups, kept_names
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.training.wrappers import (
     plan_of,
@@ -41,9 +42,11 @@ class Pruner:
 
     Args:
         model: a tf_keras or Keras 3 model, or the path of one; it is never changed.
-        input_range: the valid inputs, `(lower, upper)`: numbers, or arrays of one input's shape.
-        calibration: None makes inputs from the network, `"weights"` forbids any, an array of real
-            unlabelled inputs, `(num, ...)`, is used instead.
+        input_range: the valid inputs: None takes what the network says, else (0, 1); `(lower, upper)`, numbers or
+            arrays of one input's shape, or an `InputSpec`; for several inputs a mapping from their names to such.
+        calibration: None makes inputs from the network, `"weights"` forbids any; real unlabelled inputs
+            are used instead: an array `(num, ...)`, a list or a mapping by name for several inputs, the
+            path of an `.npz` file or of a folder of pictures, or a `tf.data.Dataset`.
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.
         seed: of everything that is drawn.
@@ -68,7 +71,7 @@ class Pruner:
         self,
         model: Any,
         *,
-        input_range: Any = (0.0, 1.0),
+        input_range: Any = None,
         calibration: Any = None,
         keep: Iterable[str] = (),
         round_to: int = 1,
@@ -76,16 +79,19 @@ class Pruner:
         trust: bool = False,
     ) -> None:
         given = read(strip(model, trust))
-        keep = tuple(keep)
+        keep = kept_names(keep)
         groups = find_groups(given, keep)
-        self.dense = without_dead_units(given, groups, input_range)
+        self.inputs = input_specs(given, input_range, calibration)
+        self.dense = without_dead_units(given, groups, self.inputs)
         self.groups = groups if self.dense is given else find_groups(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.groups))
         self.stopped = ""
         self.criterion = ""
-        self._options = {
-            "input_range": input_range,
-            "calibration": calibration,
+        self._options: dict[str, Any] = {
+            "input_range": self.inputs,
+            "calibration": "weights"
+            if isinstance(calibration, str) and calibration == "weights"
+            else None,
             "round_to": round_to,
             "seed": seed,
         }
@@ -223,12 +229,13 @@ class Pruner:
             model=build(graph),
             plan=self.plan,
             history=dict(history.history),
-            tier=tier_of(self._method, self._options["calibration"]),
+            tier=tier_of(self._method, self._options["calibration"], self.inputs),
             method=self._method.name,
             dense=self.dense,
             graph=graph,
             stopped=self.stopped,
             criterion=self.criterion,
+            inputs=self.inputs,
         )
 
     def _problem(self, verbose: int) -> Problem:
@@ -238,10 +245,8 @@ class Pruner:
         )
 
     def _settings(self) -> str:
-        calibration = self._options["calibration"]
         given = {**self._wanted, **self._options, "method": self._method.name}
-        if isinstance(calibration, np.ndarray):
-            given["calibration"] = f"{calibration.shape} {float(calibration.sum(dtype=float))!r}"
+        given["input_range"] = [spec.digest for spec in self.inputs]
         return ", ".join(f"{key}={value!r}" for key, value in sorted(given.items()))
 
     def _hooks(

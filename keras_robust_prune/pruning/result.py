@@ -7,22 +7,21 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.problem import Method
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.surgery.summary import Comparison, compare
 
 
-def tier_of(method: Method, calibration: Any) -> str:
+def tier_of(method: Method, calibration: Any, inputs: Sequence[InputSpec]) -> str:
     """Which data decisions were taken on, in words that stand in every report."""
     if isinstance(calibration, str) or not getattr(method, "reads_inputs", True):
         return "T0: weights and the range of the inputs; no data"
-    if calibration is None:
+    examples = inputs[0].examples
+    if examples is None:
         return "T1: weights, and inputs made from the network; no data"
-    count = len(np.asarray(calibration)) if not isinstance(calibration, (list, dict)) else 0
-    return f"T2: {count or 'given'} unlabelled inputs"
+    return f"T2: {len(examples):,} unlabelled inputs"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +37,7 @@ class PruningResult:
         dense: the network before, as a graph.
         graph: the network after.
         stopped: why pruning ended before its target; empty if it did not.
+        inputs: what each input of the network may be.
         criterion: what was asked with `stop=`, and what the model keeps of it, measured again.
     """
 
@@ -50,6 +50,7 @@ class PruningResult:
     graph: Graph
     stopped: str = ""
     criterion: str = ""
+    inputs: tuple[InputSpec, ...] = ()
 
     @property
     def promise(self) -> str:
@@ -73,6 +74,7 @@ class PruningResult:
             `print(result.summary())`
         """
         notes = [f"method: {self.method}", f"decided on {self.tier}"]
+        notes += [f"input {spec}" for spec in self.inputs]
         if self.stopped:
             notes.append(f"stopped early: {self.stopped}")
         if self.criterion:

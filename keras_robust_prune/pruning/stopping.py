@@ -61,22 +61,20 @@ class StoppingCriterion:
         Raises:
             ValueError: `calibration="weights"` forbids the inputs that a criterion is measured on.
         """
-        given = problem.calibration
-        if isinstance(given, str):
+        if isinstance(problem.calibration, str):
             raise ValueError(
-                f"stop='{self}' is measured on inputs, which calibration={given!r} forbids. Leave"
+                f"stop='{self}' is measured on inputs, which calibration='weights' forbids. Leave"
                 " calibration out, or pass inputs."
             )
         count = NUM_CERTIFIED if self.what in CERTIFIED else NUM_ATTACKED
-        if given is None:
-            arrays = make_inputs(dense, problem.input_range, None, problem.seed, problem.verbose)
+        given = problem.inputs_given()
+        if not given:
+            arrays = make_inputs(dense, problem.inputs, None, problem.seed, problem.verbose)
             inputs, kind = [array[:count] for array in arrays.arrays], "made"
         else:
-            several = isinstance(given, (list, tuple))
-            inputs = [np.asarray(part)[:count] for part in (given if several else [given])]
-            kind = "given"
+            inputs, kind = [part[:count] for part in given], "given"
         self._x = inputs[0] if len(inputs) == 1 else inputs
-        self._range = problem.input_range
+        self._range = problem.inputs
         self._dense = dense
         self._y = answers(build(dense), self._x)
         self._on = f"{len(inputs[0])} {kind} inputs"

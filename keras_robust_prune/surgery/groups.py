@@ -13,7 +13,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -146,6 +146,26 @@ class ChannelGroups:
         return {group.name: group.num_units for group in self.groups}
 
 
+def kept_names(keep: Any) -> tuple[str, ...]:
+    """The names of layers in `keep`; None is none.
+
+    Raises:
+        ValueError: it is no list of names.
+
+    Example:
+        >>> kept_names(["a", "b"]), kept_names(None)
+        (('a', 'b'), ())
+    """
+    names = () if keep is None else keep
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise ValueError(f"keep is {keep!r}, but it is a list of layers' names: keep=[{keep!r}].")
+    names = tuple(names)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise ValueError(f"keep holds {wrong}, but layers are kept by name: pass layer.name.")
+    return names
+
+
 def find_groups(graph: Graph, keep: Iterable[str] = ()) -> ChannelGroups:
     """Find every unit that can be removed.
 
@@ -160,7 +180,7 @@ def find_groups(graph: Graph, keep: Iterable[str] = ()) -> ChannelGroups:
         ValueError: `keep` names a layer that is not there, or no unit of the network can be removed.
     """
     tracing, labels = trace(graph)
-    _protect_kept(graph, tuple(keep), tracing, labels)
+    _protect_kept(graph, kept_names(keep), tracing, labels)
     classes = tracing.classes()
     protected = _protected(tracing, classes)
     groups, members = _group(tracing, classes, protected)

@@ -1,4 +1,4 @@
-"""What an input may be, and what it looks like before the network has a say.
+"""What an input looks like before the network has a say.
 
 A prior knows no data: images and signals are smooth, many show something bright before an even
 background, tables are normal around their neutral value.
@@ -6,83 +6,19 @@ background, tables are normal around their neutral value.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Ref
-from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.layers.asking import input_specs
+
+# The names that these had.
+InputSpace = InputSpec
+input_spaces = input_specs
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class InputSpace:
-    """What one input of a network may be.
-
-    Attributes:
-        shape: without the batch axis; unknown lengths are filled in.
-        lower, upper: bounds, broadcastable to `shape`.
-        num_tokens: for whole-numbered inputs (of an Embedding) how many values there are, else 0.
-    """
-
-    shape: tuple[int, ...]
-    lower: np.ndarray
-    upper: np.ndarray
-    num_tokens: int = 0
-
-    @property
-    def neutral(self) -> np.ndarray:
-        """Where the raw value 0 lies between the bounds, [0, 1]: background, silence, the mean."""
-        return np.clip(-self.lower / (self.upper - self.lower), 0.0, 1.0).astype("float32")
-
-    def raw(self, unit: np.ndarray) -> np.ndarray:
-        """Values of the network's inputs for values in [0, 1]."""
-        if self.num_tokens:
-            return unit
-        return (self.lower + (self.upper - self.lower) * unit).astype("float32")
-
-
-def input_spaces(graph: Graph, input_range: Any = (0.0, 1.0)) -> tuple[InputSpace, ...]:
-    """Shapes and bounds of a network's inputs.
-
-    Args:
-        graph: the network.
-        input_range: `(lower, upper)`, numbers or arrays of one input's shape; for several inputs a
-        mapping from their
-            names to such pairs, or one pair for all.
-
-    Raises:
-        ValueError: a range is missing, not finite or empty.
-    """
-    problems, spaces = [], []
-    for ref in graph.inputs:
-        given = input_range
-        if isinstance(input_range, Mapping):
-            if ref.node not in input_range:
-                problems.append(f"input_range has no entry for the input '{ref.node}'")
-                continue
-            given = input_range[ref.node]
-        lower, upper = (np.asarray(bound, "float32") for bound in given)
-        if not (np.isfinite(lower).all() and np.isfinite(upper).all() and (lower < upper).all()):
-            problems.append(f"the range of '{ref.node}' is not finite with lower < upper")
-            continue
-        known = graph.shape(ref)
-        filler = 32 if len(known) > 2 else 16
-        shape = tuple(length or filler for length in known)
-        spaces.append(InputSpace(shape, lower, upper, _num_tokens(graph, ref)))
-    if problems:
-        raise ValueError(f"{'; '.join(problems)}. Pass input_range=(lower, upper).")
-    return tuple(spaces)
-
-
-def _num_tokens(graph: Graph, ref: Ref) -> int:
-    kinds = [graph.layer_of(node) for node in graph.readers.get(ref, ())]
-    found = (layer_type(layer).num_tokens(layer) for layer in kinds)
-    return min((number for number in found if number), default=0)
-
-
-def start(space: InputSpace, count: int, rng: np.random.Generator, sparse: float = 0.5) -> Any:
+def start(space: InputSpec, count: int, rng: np.random.Generator, sparse: float = 0.5) -> Any:
     """Draw inputs from the prior, in [0, 1] between the bounds.
 
     Of images and signals a share of `sparse` is background with smooth bright parts, the rest

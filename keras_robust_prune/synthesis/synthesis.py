@@ -14,16 +14,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.costs import num_macs, num_values
 from keras_robust_prune.synthesis import inversion
-from keras_robust_prune.synthesis.priors import InputSpace, input_spaces, start
+from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import logit_refs
 
 # How many inputs are made: as many as about this many multiplications of forward passes allow, and
@@ -67,7 +70,7 @@ def usual_count(macs: float, values: float) -> int:
 
 def make_inputs(
     graph: Graph,
-    input_range: Any = (0.0, 1.0),
+    input_range: Any = None,
     count: int | None = None,
     seed: int = 0,
     verbose: int = 0,
@@ -77,7 +80,7 @@ def make_inputs(
 
     Args:
         graph: the dense network.
-        input_range: see `input_spaces`.
+        input_range: see `layers.asking.input_specs`.
         count: how many; None makes as many as the network's size allows, see `usual_count`.
         seed: the same seed gives the same inputs.
         verbose: 1 prints progress.
@@ -94,7 +97,8 @@ def make_inputs(
         >>> made.arrays[0].shape, bool(abs(made.arrays[0]).max() <= 1)
         ((8, 4), True)
     """
-    spaces = input_spaces(graph, input_range)
+    specs = input_specs(graph, input_range)
+    spaces = tuple(dataclasses.replace(spec, examples=None) for spec in specs)
     if count is None:
         count = usual_count(num_macs(graph), num_values(graph))
     key = _digest(graph, spaces, (count, seed, invert))
@@ -119,12 +123,17 @@ def make_inputs(
 _last: dict[str, MadeInputs] = {}
 
 
-def _digest(graph: Graph, spaces: tuple[InputSpace, ...], settings: tuple[int, ...]) -> str:
+def _plain(value: Any) -> Any:
+    """What JSON cannot hold of a configuration, in full: arrays are not abbreviated."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
+
+
+def _digest(graph: Graph, spaces: tuple[InputSpec, ...], settings: tuple[int, ...]) -> str:
     digest = hashlib.sha256(repr((graph.nodes, settings)).encode())
     for layer in graph.layers.values():
-        digest.update(repr(sorted(layer.config.items(), key=str)).encode())
+        digest.update(json.dumps(dict(layer.config), sort_keys=True, default=_plain).encode())
         for value in layer.weights.values():
             digest.update(value.tobytes())
     for space in spaces:
-        digest.update(repr(space).encode())
+        digest.update(space.digest.encode())
     return digest.hexdigest()

@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
@@ -90,7 +93,7 @@ class RobustPruning(NeutralCallback):
         method: as for `prune`; `"robust"` without its imitation, because training follows.
         schedule: any `schedule(epoch) -> (should_prune, fraction)`, such as a
             `tfmot.sparsity.keras.PruningSchedule`, instead of target, begin and end.
-        input_range: the valid inputs.
+        input_range: the valid inputs, as for `prune`.
         calibration: as for `prune`.
         keep: names of layers whose units stay.
         seed: of everything that is drawn.
@@ -111,7 +114,7 @@ class RobustPruning(NeutralCallback):
         *,
         method: str | Method = "robust",
         schedule: Callable[[int], tuple[Any, Any]] | None = None,
-        input_range: Any = (0.0, 1.0),
+        input_range: Any = None,
         calibration: Any = None,
         keep: tuple[str, ...] = (),
         seed: int = 0,
@@ -127,6 +130,7 @@ class RobustPruning(NeutralCallback):
         self.calibration = calibration
         self.keep = tuple(keep)
         self.seed = seed
+        self.inputs: tuple[InputSpec, ...] = ()
         self.logs: dict[str, float] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -161,8 +165,8 @@ class RobustPruning(NeutralCallback):
             graph,
             groups,
             schedule=_Fractions((done, float(fraction)) if done else (float(fraction),)),
-            input_range=self.input_range,
-            calibration=self.calibration,
+            input_range=self._specs(graph),
+            calibration="weights" if self._forbids_inputs else None,
             seed=self.seed + epoch,
             start=PruningState(1 if done else 0, graph, plan),
         )
@@ -170,6 +174,16 @@ class RobustPruning(NeutralCallback):
             write_weights(self.model, state.graph)
             set_masks(self.model, graph, groups, state.plan)
             self.logs = {"pruned_fraction": state.plan.fraction, **state.metrics}
+
+    @property
+    def _forbids_inputs(self) -> bool:
+        return isinstance(self.calibration, str) and self.calibration == "weights"
+
+    def _specs(self, graph: Graph) -> tuple[InputSpec, ...]:
+        """What the inputs may be, and the examples, which are read once."""
+        if not self.inputs:
+            self.inputs = input_specs(graph, self.input_range, self.calibration)
+        return self.inputs
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the fraction removed, and what the method measured, into the logs."""

@@ -7,12 +7,15 @@ matter how the pruned network came about.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.inputs import InputSpec, by_input, parse_range
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import said
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Program
@@ -107,7 +110,7 @@ def certify(
     pruned: Any,
     x: Any,
     eps: float,
-    input_range: tuple[Any, Any] = (0.0, 1.0),
+    input_range: Any = None,
     trust: bool = False,
 ) -> Certificate:
     """Prove how far a pruned network can be from the dense one around inputs.
@@ -115,9 +118,10 @@ def certify(
     Args:
         dense: the network before, a Keras model or a path.
         pruned: the network after. Units are matched if it has the dense one's layer names.
-        x: inputs `(inputs, *shape)`; a list of arrays if the network has several inputs.
+        x: inputs `(inputs, *shape)`; a list or a mapping by name if the network has several inputs.
         eps: radius of the balls, l-inf, in the units of x.
-        input_range: valid inputs `(lower, upper)`, numbers or arrays; balls are cut to it.
+        input_range: valid inputs; balls are cut to it. None takes what the network says, else (0, 1);
+            `(lower, upper)`, numbers or arrays, an `InputSpec`, or a mapping from input names to such.
         trust: whether a model's file may run code of its own; see `krp.load`.
 
     Returns:
@@ -159,19 +163,21 @@ class _Pair:
     upper: list[np.ndarray]
 
     @classmethod
-    def of(cls, dense: Graph, pruned: Graph, x: Any, input_range: tuple[Any, Any]) -> _Pair:
+    def of(cls, dense: Graph, pruned: Graph, x: Any, input_range: Any) -> _Pair:
         one, two = lower(dense), lower(pruned)
         for what, places in (("inputs", ("inputs", "inputs")), ("outputs", ("logits", "logits"))):
-            shapes = [
+            found = [
                 [program.operations[k].shape for k in getattr(program, name)]
                 for program, name in zip((one, two), places, strict=True)
             ]
-            if shapes[0] != shapes[1]:
+            if found[0] != found[1]:
                 raise ValueError(
-                    f"The networks' {what} have shapes {shapes[0]} and {shapes[1]}; a certificate compares networks "
+                    f"The networks' {what} have shapes {found[0]} and {found[1]}; a certificate compares networks "
                     f"with the same {what}."
                 )
-        inputs, ends = _inputs(one, x, input_range)
+        shapes = [one.operations[place].shape for place in one.inputs]
+        names = [ref.node for ref in dense.inputs]
+        inputs, ends = _inputs(parse_range(input_range, names, shapes, said(dense)), x)
         full = laid_over(dense, pruned, [item[:64] for item in inputs])
         matched = None if full is None else lower(full)
         if matched is not None and alike(one, matched):
@@ -221,36 +227,31 @@ class _Pair:
         return deviation.lower, deviation.upper, verdicts[0], verdicts[1], agree
 
 
-def _inputs(
-    program: Program, x: Any, input_range: tuple[Any, Any]
-) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+def _inputs(specs: Sequence[InputSpec], x: Any) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
     """Inputs in float64, and the ends of their range, broadcast to one input each."""
-    shapes = [program.operations[place].shape for place in program.inputs]
-    given = list(x) if len(shapes) > 1 else [x]
-    if len(given) != len(shapes):
-        raise ValueError(f"x has {len(given)} parts; the network has {len(shapes)} inputs.")
-    inputs = [np.asarray(item, np.float64) for item in given]
-    ends: list[list[np.ndarray]] = []
-    for end in input_range:
-        parts = (
-            list(end) if len(shapes) > 1 and isinstance(end, (list, tuple)) else [end] * len(shapes)
+    inputs = [
+        np.asarray(item, np.float64)
+        for item in by_input(x, [spec.name for spec in specs], [spec.shape for spec in specs])
+    ]
+    ends: list[list[np.ndarray]] = [[], []]
+    for spec, item in zip(specs, inputs, strict=True):
+        if item.shape[1:] != spec.shape:
+            raise ValueError(
+                f"x has shape {item.shape}; the network takes (inputs, *{spec.shape})."
+            )
+        low, high = (
+            np.broadcast_to(end.astype(np.float64), spec.shape) for end in (spec.lower, spec.upper)
         )
-        ends.append(
-            [
-                np.broadcast_to(np.asarray(p, np.float64), s)
-                for p, s in zip(parts, shapes, strict=True)
-            ]
-        )
-    for item, shape, low, high in zip(inputs, shapes, *ends, strict=True):
-        if item.shape[1:] != shape:
-            raise ValueError(f"x has shape {item.shape}; the network takes (inputs, *{shape}).")
         # x may have been rounded to float32
         slack = 1e-6 * (1 + np.abs(item))
         if (item < low - slack).any() or (item > high + slack).any():
             raise ValueError(
-                f"x has values from {item.min():g} to {item.max():g}, outside of the input range. Give "
-                "input_range=(lower, upper) as the network expects its inputs, or scale x."
+                f"x has values from {item.min():g} to {item.max():g}, outside of the input range,"
+                f" {spec}. Give input_range=(lower, upper) as the network expects its inputs, or"
+                " scale x."
             )
+        ends[0].append(low)
+        ends[1].append(high)
     clipped = [np.clip(item, low, high) for item, low, high in zip(inputs, *ends, strict=True)]
     return clipped, ends
 
