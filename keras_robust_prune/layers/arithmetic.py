@@ -16,10 +16,11 @@ from keras_robust_prune.layers.calls import Call, argument, constants, operator_
 from keras_robust_prune.layers.composing import move
 from keras_robust_prune.layers.merging import Merging
 from keras_robust_prune.primitives import activations
-from keras_robust_prune.primitives.base import MatMul, Scale
 from keras_robust_prune.primitives.elementwise import Elementwise
 from keras_robust_prune.primitives.gaussian import Gaussian
-from keras_robust_prune.primitives.windows import MaxPool, Window
+from keras_robust_prune.primitives.linear import MatMul, Scale
+from keras_robust_prune.primitives.pooling import MaxPool
+from keras_robust_prune.primitives.windows import Window
 
 # Functions of one tensor that are no activations.
 UNARY = frozenset(

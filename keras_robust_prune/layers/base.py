@@ -243,7 +243,7 @@ def register_layer(kind: str | type, description: LayerType | type[LayerType]) -
         A layer that multiplies every channel by a gain of its own, and keeps its width in its configuration:
 
         >>> from keras_robust_prune.layers import LayerType
-        >>> from keras_robust_prune.primitives.base import Scale
+        >>> from keras_robust_prune.primitives.linear import Scale
         >>> class Gain(LayerType):
         ...     def trace(self, graph, node, inputs, tracing):
         ...         (labels,) = inputs

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
-from keras_robust_prune.primitives.base import Linear, Primitive
+from keras_robust_prune.primitives.base import Primitive
 from keras_robust_prune.primitives.elementwise import Elementwise
+from keras_robust_prune.primitives.linear import Linear
 from keras_robust_prune.primitives.program import Operation
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.layers.calls import Call
-from keras_robust_prune.primitives.base import Reindex, Scale
 from keras_robust_prune.primitives.combining import Concatenation, Largest, Product, Softmax, Sum
+from keras_robust_prune.primitives.linear import Reindex, Scale
 
 
 def affine(call: Call, x: int, factor: Any, *bias: Any) -> int:

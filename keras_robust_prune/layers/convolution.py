@@ -21,9 +21,9 @@ from keras_robust_prune.layers.base import (
 )
 from keras_robust_prune.layers.calls import Call
 from keras_robust_prune.layers.linear import LinearView, patches, positions
-from keras_robust_prune.primitives import windows
-from keras_robust_prune.primitives.base import MatMul
+from keras_robust_prune.primitives import convolution
 from keras_robust_prune.primitives.gaussian import NEIGHBOURS, Gaussian
+from keras_robust_prune.primitives.linear import MatMul
 from keras_robust_prune.primitives.windows import Window
 
 
@@ -94,7 +94,7 @@ class Convolution(Filters):
         taps, groups = window(call, x, kernel), int(call.config.get("groups", 1))
         if set(taps.kernel) == set(taps.strides) == {1} and groups == 1:
             return call.emit(MatMul(call.shape(x), kernel.reshape(kernel.shape[-2:]), bias), x)
-        return call.emit(windows.Convolution(taps, kernel, bias, groups), x)
+        return call.emit(convolution.Convolution(taps, kernel, bias, groups), x)
 
     def linear(self, layer: Layer) -> LinearView | None:
         config, rank = layer.config, layer.weights["kernel"].ndim - 2
@@ -141,7 +141,7 @@ def _depthwise(call: Call, bias: np.ndarray | None) -> int:
     kernel = call.kernel("depthwise_kernel")
     taps = window(call, x, kernel)
     flat = kernel.reshape(*kernel.shape[:-2], 1, -1)
-    return call.emit(windows.Convolution(taps, flat, bias, kernel.shape[-2]), x)
+    return call.emit(convolution.Convolution(taps, flat, bias, kernel.shape[-2]), x)
 
 
 def _channelwise(layer: Layer, inner: Gaussian) -> Gaussian:
@@ -242,8 +242,8 @@ class Transposed(LayerType):
             total = max((n - 1) * s + (k - 1) * d + 1 - o, 0)
             before.append(total // 2 if config.get("padding") == "same" else 0)
         taps = Window(out, kernel.shape[:rank], strides, dilation, tuple(before), size)
-        primitive = windows.TransposedConvolution(
-            windows.Convolution(taps, kernel), call.weight("bias")
+        primitive = convolution.TransposedConvolution(
+            convolution.Convolution(taps, kernel), call.weight("bias")
         )
         return call.emit(primitive, x)
 

@@ -19,7 +19,7 @@ from keras_robust_prune.layers.base import (
 )
 from keras_robust_prune.layers.calls import Call
 from keras_robust_prune.layers.linear import LinearView, positions
-from keras_robust_prune.primitives.base import MatMul
+from keras_robust_prune.primitives.linear import MatMul
 
 
 class Dense(LayerType):

@@ -11,8 +11,8 @@ from keras_robust_prune.graph.tracing import Labels, Tracing
 from keras_robust_prune.layers import composing
 from keras_robust_prune.layers.base import LayerType, Unsupported
 from keras_robust_prune.layers.calls import Call
-from keras_robust_prune.primitives.base import Scale
 from keras_robust_prune.primitives.gaussian import Gaussian
+from keras_robust_prune.primitives.linear import Scale
 
 
 class Merging(LayerType):

@@ -20,9 +20,9 @@ from keras_robust_prune.layers.base import (
 from keras_robust_prune.layers.calls import Call
 from keras_robust_prune.layers.composing import affine, move
 from keras_robust_prune.layers.padding import PADDED_RANKS, normalised_axes, num_zeros
-from keras_robust_prune.primitives.base import MatMul
 from keras_robust_prune.primitives.combining import RootMeanSquare
 from keras_robust_prune.primitives.gaussian import Gaussian
+from keras_robust_prune.primitives.linear import MatMul
 
 
 def carry_all(layer: Layer, labels: Labels, tracing: Tracing) -> None:

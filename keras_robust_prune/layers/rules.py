@@ -8,7 +8,8 @@ from typing import Any
 from keras_robust_prune.graph.graph import Graph, Node
 from keras_robust_prune.layers.base import LayerType, register_layer
 from keras_robust_prune.layers.calls import Call
-from keras_robust_prune.primitives.base import Linear, Primitive
+from keras_robust_prune.primitives.base import Primitive
+from keras_robust_prune.primitives.linear import Linear
 
 
 class Rule(LayerType):

@@ -18,7 +18,8 @@ from keras_robust_prune.layers.calls import Call
 from keras_robust_prune.layers.composing import move
 from keras_robust_prune.layers.convolution import spread
 from keras_robust_prune.primitives.gaussian import Gaussian
-from keras_robust_prune.primitives.windows import AveragePool, MaxPool, Window
+from keras_robust_prune.primitives.pooling import AveragePool, MaxPool
+from keras_robust_prune.primitives.windows import Window
 
 
 class Spatial(LayerType):

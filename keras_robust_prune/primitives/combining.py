@@ -7,9 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_robust_prune.primitives.base import Primitive, Relaxation, Rounding, offset, shifted
+from keras_robust_prune.primitives.base import (
+    Primitive,
+    Region,
+    Relaxation,
+    Rounding,
+    Tensor,
+    offset,
+    shifted,
+    sizes,
+)
 from keras_robust_prune.primitives.intervals import Interval
-from keras_robust_prune.primitives.windows import largest_lines
+from keras_robust_prune.primitives.pooling import largest_lines
 
 
 def unbroadcast(coefficients: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -45,6 +54,29 @@ class Sum(Primitive):
     signs: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
     shape: tuple[int, ...]
+
+    def bends(self, x: Interval) -> np.ndarray | None:
+        return None
+
+    def reads(self, region: Region) -> Region | None:
+        return region if set(self.shapes) == {self.shape} else None
+
+    def cropped(self, region: Region, read: Region) -> Sum:
+        shape = (*sizes(region), self.shape[-1])
+        return Sum(self.signs, (shape,) * len(self.shapes), shape)
+
+    def difference(
+        self, inputs: Sequence[Tensor], first: np.ndarray, second: np.ndarray, rounding: Rounding
+    ) -> Interval | None:
+        if set(self.shapes) != {self.shape}:
+            return None
+        total: Interval | None = None
+        for sign, source in zip(self.signs, inputs, strict=True):
+            part = source.difference(first, second)
+            part = part if sign > 0 else -part
+            total = part if total is None else total + part
+        assert total is not None
+        return total.widen(rounding.error(total.magnitude, 2 * len(inputs)))
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         total: np.ndarray | None = None
@@ -219,6 +251,9 @@ class Concatenation(Primitive):
     axis: int
     shapes: tuple[tuple[int, ...], ...]
 
+    def bends(self, x: Interval) -> np.ndarray | None:
+        return None
+
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         batch = max(len(x) for x in inputs)
         parts = [np.broadcast_to(x, (batch, *x.shape[1:])) for x in inputs]
@@ -256,6 +291,11 @@ class Softmax(Primitive):
     """exp(x_i) / sum_j exp(x_j) along one axis, counted without the batch axis."""
 
     axis: int
+    closes = True
+    follows = True
+
+    def bends(self, x: Interval) -> np.ndarray | None:
+        return None
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         axis = self.axis + 1

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.primitives.base import Primitive, Relaxation, Rounding, offset, shifted
+from keras_robust_prune.primitives.base import (
+    Primitive,
+    Region,
+    Relaxation,
+    Rounding,
+    Tensor,
+    offset,
+    shifted,
+)
 from keras_robust_prune.primitives.intervals import Interval
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -49,6 +57,29 @@ class Elementwise(Primitive):
     ulps: int = 16
     uniform: bool = True
     continuous: bool = True
+    follows = True
+
+    @property
+    def closes(self) -> bool:  # type: ignore[override]
+        return self.name in ("sigmoid", "linear")
+
+    @property
+    def has_slopes(self) -> bool:  # type: ignore[override]
+        return self.continuous
+
+    def reads(self, region: Region) -> Region | None:
+        return region if self.uniform else None
+
+    def difference(
+        self, inputs: Sequence[Tensor], first: np.ndarray, second: np.ndarray, rounding: Rounding
+    ) -> Interval | None:
+        """What its slopes make of the difference of its inputs."""
+        if not self.uniform:
+            return None
+        d = inputs[0].difference(first, second)
+        forth = self.deviation([d], [inputs[0].at(first)], rounding)
+        back = self.deviation([-d], [inputs[0].at(second)], rounding)
+        return forth.intersect(-back)
 
     def forward(self, *inputs: np.ndarray) -> np.ndarray:
         return np.asarray(self.function(inputs[0])).astype(inputs[0].dtype, copy=False)
@@ -186,6 +217,9 @@ class ReLU(Elementwise):
             "relu", lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype), (0.0,),
             ((0.0, 1.0),), convex=True, bent=False, ulps=0,
         )  # fmt: skip
+
+    def bends(self, x: Interval) -> np.ndarray | None:
+        return np.asarray((x.lower < 0) & (x.upper > 0))
 
     def increment(self, x: np.ndarray, d: np.ndarray) -> np.ndarray:
         return np.maximum(d + np.minimum(x, 0), -np.maximum(x, 0))

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.primitives.base import Primitive
-from keras_robust_prune.primitives.combining import Softmax
-from keras_robust_prune.primitives.elementwise import Elementwise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +56,8 @@ class Program:
 
     def _before_closing(self, place: int) -> int:
         operation = self.operations[place]
-        primitive = operation.primitive
-        closing = isinstance(primitive, Softmax) or (
-            isinstance(primitive, Elementwise) and primitive.name in ("sigmoid", "linear")
-        )
-        return self._before_closing(operation.inputs[0]) if closing else place
+        closes = operation.primitive is not None and operation.primitive.closes
+        return self._before_closing(operation.inputs[0]) if closes else place
 
     def values(self, inputs: Sequence[np.ndarray], until: int | None = None) -> list[np.ndarray]:
         """Every value for inputs of shape `(batch, *shape)`.

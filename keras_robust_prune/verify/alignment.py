@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer
 from keras_robust_prune.layers.lowering import lower
-from keras_robust_prune.primitives.base import Linear
 from keras_robust_prune.primitives.program import Program
 from keras_robust_prune.surgery.dropping import blinded, entries_gone, filled
 from keras_robust_prune.surgery.groups import ChannelGroup, find_groups
@@ -71,7 +70,7 @@ def _dropped(
         places = [
             place
             for place, item in enumerate(program.operations)
-            if item.layer == slot.layer and isinstance(item.primitive, Linear)
+            if item.layer == slot.layer and item.primitive and item.primitive.is_linear
         ]
         if not places:
             return None

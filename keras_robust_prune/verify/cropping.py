@@ -13,18 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_robust_prune.primitives.base import MatMul, Primitive, Relaxation, Scale
-from keras_robust_prune.primitives.combining import Sum
-from keras_robust_prune.primitives.elementwise import Elementwise
+from keras_robust_prune.primitives.base import Region, Relaxation, sizes
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Operation, Program
-from keras_robust_prune.primitives.windows import AveragePool, Convolution, MaxPool, Window
 
 if TYPE_CHECKING:
     from keras_robust_prune.verify.crown import Backward
-
-Region = tuple[slice, ...]
-"""One slice per spatial axis."""
 
 
 def regions(program: Program, start: Mapping[int, Region]) -> dict[int, Region] | None:
@@ -43,32 +37,11 @@ def regions(program: Program, start: Mapping[int, Region]) -> dict[int, Region] 
         primitive = program.operations[place].primitive
         if place not in found or primitive is None:
             continue
-        read = _read_by(primitive, found[place])
+        read = primitive.reads(found[place])
         for source in program.operations[place].inputs:
             if read is None or found.setdefault(source, read) != read:
                 return None
     return found
-
-
-def _read_by(primitive: Primitive, region: Region) -> Region | None:
-    if isinstance(primitive, (Convolution, AveragePool, MaxPool)):
-        return _window_reads(primitive.window, region)
-    if isinstance(primitive, Elementwise):
-        return region if primitive.uniform else None
-    if isinstance(primitive, Sum):
-        return region if set(primitive.shapes) == {primitive.shape} else None
-    return region if isinstance(primitive, (Scale, MatMul)) else None
-
-
-def _window_reads(window: Window, region: Region) -> Region:
-    read = []
-    for axis, part in enumerate(region):
-        step, before = window.strides[axis], window.before[axis]
-        reach = (window.kernel[axis] - 1) * window.dilation[axis] + 1
-        first, last = part.start * step - before, (part.stop - 1) * step - before + reach
-        start = min(max(first, 0), window.size[axis] - 1)
-        read.append(slice(start, max(start + 1, min(last, window.size[axis]))))
-    return tuple(read)
 
 
 def cut_down(backward: Backward, start: Mapping[int, Region]) -> Backward | None:
@@ -111,31 +84,9 @@ def part_of(item: Any, region: Region) -> Any:
 
 def _smaller(operation: Operation, region: Region, inputs: list[Region]) -> Operation:
     """An operation that computes one region of what it computed, from regions of its inputs."""
-    shape = (*(item.stop - item.start for item in region), operation.shape[-1])
-    primitive = operation.primitive
-    changes: dict[str, Any] = {}
-    if isinstance(primitive, (Convolution, AveragePool, MaxPool)):
-        window = primitive.window
-        before = tuple(
-            b - out.start * step + read.start
-            for b, out, step, read in zip(
-                window.before, region, window.strides, inputs[0], strict=True
-            )
-        )
-        size = tuple(read.stop - read.start for read in inputs[0])
-        changes["window"] = dataclasses.replace(window, size=size, before=before, out=shape[:-1])
-    elif isinstance(primitive, Scale):
-        changes["in_shape"] = shape
-        if primitive.factor.ndim > 1:
-            whole = np.broadcast_to(primitive.factor, primitive.in_shape)
-            changes["factor"] = whole[region]
-    elif isinstance(primitive, MatMul):
-        changes["in_shape"] = (*shape[:-1], primitive.in_shape[-1])
-    elif isinstance(primitive, Sum):
-        changes.update(shape=shape, shapes=(shape,) * len(primitive.shapes))
-    if changes:
-        assert primitive is not None
-        primitive = dataclasses.replace(primitive, **changes)  # type: ignore[type-var]
+    shape, primitive = (*sizes(region), operation.shape[-1]), operation.primitive
+    if primitive is not None:
+        primitive = primitive.cropped(region, inputs[0])
     return dataclasses.replace(operation, primitive=primitive, shape=shape)
 
 

@@ -19,14 +19,11 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.lowering import lower as lower_graph
-from keras_robust_prune.primitives.base import Linear, MatMul, Relaxation, Rounding, products
-from keras_robust_prune.primitives.combining import Concatenation, Softmax, Sum
-from keras_robust_prune.primitives.elementwise import Elementwise, ReLU
+from keras_robust_prune.primitives.base import Region, Relaxation, Rounding, products
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Operation, Program
-from keras_robust_prune.primitives.windows import Convolution, MaxPool, TransposedConvolution
 from keras_robust_prune.verify.bounds import Bounds, interval_bounds
-from keras_robust_prune.verify.cropping import Region, blocks, cut_down, read_for_one
+from keras_robust_prune.verify.cropping import blocks, cut_down, read_for_one
 
 BUDGET = 2**23
 """Coefficients held at once; more rows are passed in parts."""
@@ -115,20 +112,14 @@ class Backward:
 
         Not asked of the output of an activation: its interval follows from that of its input.
         """
-        operations = self.program.operations
-        if isinstance(operations[place].primitive, (Elementwise, MaxPool, Softmax)):
+        primitives = [item.primitive for item in self.program.operations]
+        own = primitives[place]
+        if own is not None and own.follows:
             return None
         flat = self.values[place].reshape(len(self.values[place].lower), -1)
-        found: np.ndarray | None = None
-        for reader in self.readers[place]:
-            primitive = operations[reader].primitive
-            if isinstance(primitive, (Linear, Sum, Concatenation, Softmax)):
-                continue
-            rows = flat.width > 0
-            if isinstance(primitive, ReLU):
-                rows = (flat.lower < 0) & (flat.upper > 0)
-            found = rows if found is None else found | rows
-        return found
+        asked = (primitives[reader] for reader in self.readers[place])
+        found = [rows for item in asked if item and (rows := item.bends(flat)) is not None]
+        return np.logical_or.reduce(found) if found else None
 
     def elements(
         self, factors: Mapping[int, int], boxes: np.ndarray, elements: np.ndarray
@@ -214,7 +205,7 @@ class Backward:
         while waiting:
             place = max(waiting)
             primitive = self.program.operations[place].primitive
-            if only_linear and not isinstance(primitive, (Linear, type(None))):
+            if only_linear and primitive is not None and not primitive.is_linear:
                 break
             if primitive is None:
                 arrived[place] = waiting.pop(place)
@@ -331,12 +322,8 @@ def crown_bounds(start: Bounds, refine: bool = True) -> tuple[Bounds, Backward]:
 
 def work(operation: Operation) -> int:
     """Multiplications of one pass through an operation."""
-    primitive = operation.primitive
-    if isinstance(primitive, TransposedConvolution):
-        return int(np.prod(primitive.in_shape[:-1])) * primitive.convolution.kernel.size
-    if isinstance(primitive, (MatMul, Convolution)):
-        return int(np.prod(primitive.out_shape[:-1])) * primitive.kernel.size
-    return int(np.prod(operation.shape))
+    shape, primitive = operation.shape, operation.primitive
+    return int(np.prod(shape)) if primitive is None else primitive.work(shape)
 
 
 def narrowed(box: Interval, boxes: np.ndarray, elements: np.ndarray, found: Interval) -> Interval:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keras_robust_prune.primitives.base import Linear, MatMul, Rounding
+from keras_robust_prune.primitives.base import Rounding
 from keras_robust_prune.primitives.intervals import Interval
+from keras_robust_prune.primitives.linear import mixing
 from keras_robust_prune.primitives.program import Program
-from keras_robust_prune.primitives.windows import Convolution, TransposedConvolution
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.verify.bounds import Bounds, joined
 from keras_robust_prune.verify.relational import Pairs
@@ -84,16 +84,15 @@ def consuming_operations(program: Program, group: ChannelGroup) -> dict[int, np.
             places = [
                 place
                 for place, item in enumerate(program.operations)
-                if item.node == node
-                and isinstance(item.primitive, (MatMul, Convolution, TransposedConvolution))
+                if item.node == node and mixing(item.primitive)
             ]
             if not places:
                 raise ValueError(
                     f"'{slot.layer}' reads the units of '{group.name}' but has no matrix in the program. "
                     "Lower the graph in which the group was found."
                 )
-            primitive = program.operations[places[-1]].primitive
-            assert isinstance(primitive, Linear)
+            primitive = mixing(program.operations[places[-1]].primitive)
+            assert primitive is not None
             channels = primitive.in_shape[-1]
             lead = np.arange(int(np.prod(primitive.in_shape[:-1]))) * channels
             elements = lead[None, :, None] + slot.positions[:, None, :]
@@ -106,18 +105,12 @@ def _numbers_per_candidate(program: Program, readers: dict[int, np.ndarray]) -> 
     largest = max(int(np.prod(item.shape)) for item in program.operations[first:])
     need = 12 * largest
     for place, elements in readers.items():
-        primitive = program.operations[place].primitive
-        assert isinstance(primitive, Linear)
+        primitive = mixing(program.operations[place].primitive)
+        assert primitive is not None
         need = max(need, 2 * elements.shape[1] * primitive.out_shape[-1] + 3 * elements.shape[1])
         source = program.operations[place].inputs[0]
-        fan_in = max(
-            (
-                int(np.prod(item.primitive.kernel.shape[:-1]))
-                for item in program.operations[: source + 1]
-                if isinstance(item.primitive, (MatMul, Convolution))
-            ),
-            default=1,
-        )
+        before = program.operations[: source + 1]
+        fan_in = max(item.primitive.fan_in if item.primitive else 1 for item in before)
         need = max(need, 4 * fan_in)
     return need
 
@@ -170,8 +163,8 @@ def _read(
 ) -> Interval:
     """Deviation of what a consumer computes, when it reads the kept unit, or 0, in place of the dropped one."""
     operation = program.operations[place]
-    primitive, source = operation.primitive, operation.inputs[0]
-    assert isinstance(primitive, Linear)
+    primitive, source = mixing(operation.primitive), operation.inputs[0]
+    assert primitive is not None
     first, merged = elements[dropped], kept >= 0
     d = -pairs.at(source, first)
     if merged.any():

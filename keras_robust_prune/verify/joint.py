@@ -17,11 +17,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from keras_robust_prune.primitives.base import Relaxation, offset
-from keras_robust_prune.primitives.elementwise import Elementwise
+from keras_robust_prune.primitives.base import Region, Relaxation, offset
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Operation, Program
-from keras_robust_prune.verify.cropping import Region, part_of
+from keras_robust_prune.verify.cropping import part_of
 from keras_robust_prune.verify.crown import Backward, Coefficients, narrowed
 
 
@@ -119,11 +118,7 @@ class Joint(Backward):
         """A pair of activations is passed together once both wait."""
         other = self.partner.get(place, -1)
         primitive = self.program.operations[place].primitive
-        if (
-            other not in waiting
-            or not isinstance(primitive, Elementwise)
-            or not primitive.continuous
-        ):
+        if other not in waiting or primitive is None or not primitive.has_slopes:
             yield from super().step(place, waiting, index)
             return
         pruned, dense = max(place, other), min(place, other)
@@ -176,7 +171,7 @@ class Joint(Backward):
         if key not in self.shared:
             operation = self.program.operations[pruned]
             primitive = operation.primitive
-            assert isinstance(primitive, Elementwise)
+            assert primitive is not None
             sources = [operation.inputs[0], self.program.operations[dense].inputs[0]]
             x, y = (self.values[k] for k in sources)
             d, slopes = self.differences[sources[0]], primitive.slopes(x.hull(y))

@@ -13,11 +13,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_robust_prune.primitives.base import MatMul, Reindex, Rounding, Scale
-from keras_robust_prune.primitives.combining import Sum
-from keras_robust_prune.primitives.elementwise import Elementwise
+from keras_robust_prune.primitives.base import Primitive, Rounding
 from keras_robust_prune.primitives.intervals import Interval
-from keras_robust_prune.primitives.windows import AveragePool, Convolution, MaxPool
 from keras_robust_prune.verify.bounds import Bounds
 
 
@@ -55,121 +52,43 @@ class Pairs:
         return plain if found is None else found.intersect(plain)
 
     def _related(self, place: int, first: np.ndarray, second: np.ndarray) -> Interval | None:
-        operation = self.bounds.program.operations[place]
-        primitive, inputs = operation.primitive, operation.inputs
-        if isinstance(primitive, (MatMul, Convolution)):
-            return self._linear(place, first, second, None, None)
-        if isinstance(primitive, Scale):
-            return self._scaled(place, primitive, first, second)
-        if isinstance(primitive, Elementwise) and primitive.uniform:
-            d = self.difference(inputs[0], first, second)
-            forth = primitive.deviation([d], [self.at(inputs[0], first)], self.rounding)
-            back = primitive.deviation([-d], [self.at(inputs[0], second)], self.rounding)
-            return forth.intersect(-back)
-        if isinstance(primitive, Reindex):
-            sources = primitive.indices.ravel()
-            if (sources[first] >= 0).all() and (sources[second] >= 0).all():
-                return self.difference(inputs[0], sources[first], sources[second])
-        if isinstance(primitive, (MaxPool, AveragePool)):
-            return self._pooled(inputs[0], primitive, first, second)
-        if isinstance(primitive, Sum) and set(primitive.shapes) == {primitive.shape}:
-            total: Interval | None = None
-            for sign, source in zip(primitive.signs, inputs, strict=True):
-                part = self.difference(source, first, second)
-                part = part if sign > 0 else -part
-                total = part if total is None else total + part
-            assert total is not None
-            return total.widen(self.rounding.error(total.magnitude, 2 * len(inputs)))
-        return None
-
-    def _linear(
-        self,
-        place: int,
-        first: np.ndarray,
-        second: np.ndarray,
-        first_factor: np.ndarray | None,
-        second_factor: np.ndarray | None,
-    ) -> Interval | None:
-        """Exact over the layer's input, for pairs of channels that are compared position by position."""
-        operation = self.bounds.program.operations[place]
-        primitive, box = operation.primitive, self.bounds.values[operation.inputs[0]]
-        channels = operation.shape[-1]
-        positions, one, two = first // channels, first[:, 0] % channels, second[:, 0] % channels
-        together = (
-            (positions == second // channels).all()
-            and (first % channels == one[:, None]).all()
-            and (second % channels == two[:, None]).all()
-        )
-        if not together or getattr(primitive, "groups", 1) != 1:
+        primitive, inputs = self._asked(place)
+        if primitive is None:
             return None
-        assert isinstance(primitive, (MatMul, Convolution))
+        return primitive.difference(inputs, first, second, self.rounding)
 
-        def apart(weight: np.ndarray) -> np.ndarray:
-            a, b = np.take(weight, one, axis=-1), np.take(weight, two, axis=-1)
-            return np.asarray(
-                (b if second_factor is None else b * second_factor)
-                - (a if first_factor is None else a * first_factor)
-            )
-
-        kernel = apart(primitive.kernel)
-        bias = None if primitive.bias is None else apart(primitive.bias)
-        apply = dataclasses.replace(primitive, kernel=kernel, bias=bias)
-        interval = apply.interval([box], self.rounding)
-        # the kernels' difference is rounded once more than a kernel
-        size = primitive.largest(box.magnitude).reshape(-1, channels)
-        if primitive.bias is not None:
-            size = size + np.abs(primitive.bias)
-        factors = np.ones(())
-        if first_factor is not None and second_factor is not None:
-            factors = np.maximum(abs(first_factor), abs(second_factor))
-        error = self.rounding.error((size[:, one] + size[:, two]) * factors, 4)
-        flat = interval.reshape(-1, len(one)).widen(error)
-        return flat[positions, np.arange(len(one))[:, None]]
-
-    def _scaled(
-        self, place: int, scale: Scale, first: np.ndarray, second: np.ndarray
+    def weighted(
+        self, place: int, first: np.ndarray, second: np.ndarray, a: np.ndarray, b: np.ndarray
     ) -> Interval | None:
-        source = self.bounds.program.operations[place].inputs[0]
-        shape = scale.in_shape
-        factor = np.broadcast_to(scale.factor, shape).ravel()
-        bias = np.zeros((), factor.dtype) if scale.bias is None else scale.bias
-        surplus = np.abs(bias) if scale.surplus is None else scale.surplus
-        bias, surplus = (np.broadcast_to(item, shape).ravel() for item in (bias, surplus))
-        a, b = factor[first], factor[second]
-        constant = bias[second] - bias[first]
-        size = self.at(source, first).magnitude * abs(a) + self.at(source, second).magnitude * abs(
-            b
-        )
-        error = self.rounding.error(2 * (size + surplus[first] + surplus[second]), 16)
-        operation = self.bounds.program.operations[source]
-        if isinstance(operation.primitive, (MatMul, Convolution)) and (
-            (a == a[:, :1]).all() and (b == b[:, :1]).all()
-        ):
-            exact = self._linear(source, first, second, a[:, 0], b[:, 0])
-            if exact is not None:
-                return (exact + constant).widen(error)
-        d = self.difference(source, first, second)
-        forth = d.scale(b) + self.at(source, first).scale(b - a)
-        back = d.scale(a) + self.at(source, second).scale(b - a)
-        return (forth.intersect(back) + constant).widen(error)
+        """Interval of b times second minus a times first, if it is known more exactly than from their intervals."""
+        primitive, inputs = self._asked(place)
+        if primitive is None:
+            return None
+        return primitive.weighted(inputs, first, second, a, b, self.rounding)
 
-    def _pooled(
-        self, source: int, pool: MaxPool | AveragePool, first: np.ndarray, second: np.ndarray
-    ) -> Interval:
-        """A mean of differences, or their hull: the largest of a window cannot differ more than its entries."""
-        channels = self.bounds.program.operations[source].shape[-1]
-        table = pool.window.table
-        filled = np.where(table < 0, table.max(axis=1, keepdims=True), table)
-        ends = []
-        for elements in (first, second):
-            positions, channel = filled[elements // channels], elements % channels
-            ends.append((positions * channels + channel[..., None]).reshape(len(elements), -1))
-        d = self.difference(source, *ends).reshape(*first.shape, -1)
-        if isinstance(pool, MaxPool):
-            return Interval(d.lower.min(axis=-1), d.upper.max(axis=-1))
-        present = table >= 0
-        share = (present / present.sum(axis=1, keepdims=True))[first // channels]
-        share = share.astype(d.lower.dtype)
-        error = self.rounding.error((share * d.magnitude).sum(axis=-1), table.shape[1] + 4)
-        mean = Interval((d.lower * share).sum(axis=-1), (d.upper * share).sum(axis=-1))
-        return mean.widen(error)
+    def _asked(self, place: int) -> tuple[Primitive | None, list[_Tensor]]:
+        operation = self.bounds.program.operations[place]
+        return operation.primitive, [_Tensor(self, source) for source in operation.inputs]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Tensor:
+    """One tensor of the program, as `primitives.base.Tensor`."""
+
+    pairs: Pairs
+    place: int
+
+    @property
+    def box(self) -> Interval:
+        return self.pairs.bounds.values[self.place]
+
+    def at(self, elements: np.ndarray) -> Interval:
+        return self.pairs.at(self.place, elements)
+
+    def difference(self, first: np.ndarray, second: np.ndarray) -> Interval:
+        return self.pairs.difference(self.place, first, second)
+
+    def weighted(
+        self, first: np.ndarray, second: np.ndarray, a: np.ndarray, b: np.ndarray
+    ) -> Interval | None:
+        return self.pairs.weighted(self.place, first, second, a, b)

@@ -14,7 +14,7 @@ from keras_robust_prune.layers.base import LayerType, register_layer
 from keras_robust_prune.layers.calls import Call, LoweringError
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives import activations
-from keras_robust_prune.primitives.base import Scale
+from keras_robust_prune.primitives.linear import Scale
 
 WITHOUT_BOUNDS = {"attention", "constants_as_layers", "embedding", "recurrent", "normalized"}
 WITHOUT_BOUNDS |= {"transformer", "post_norm"}

@@ -17,7 +17,7 @@ from keras_robust_prune.graph.tracing import Labels, Tracing
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers import base
 from keras_robust_prune.layers.lowering import lower
-from keras_robust_prune.primitives.base import Scale
+from keras_robust_prune.primitives.linear import Scale
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal

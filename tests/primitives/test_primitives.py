@@ -8,17 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_robust_prune.primitives import activations
-from keras_robust_prune.primitives.base import Linear, MatMul, Reindex, Rounding, Scale
+from keras_robust_prune.primitives.base import Rounding
 from keras_robust_prune.primitives.combining import Largest, Product, RootMeanSquare, Softmax, Sum
+from keras_robust_prune.primitives.convolution import Convolution, TransposedConvolution
 from keras_robust_prune.primitives.elementwise import Elementwise
 from keras_robust_prune.primitives.intervals import Interval
-from keras_robust_prune.primitives.windows import (
-    AveragePool,
-    Convolution,
-    MaxPool,
-    TransposedConvolution,
-    Window,
-)
+from keras_robust_prune.primitives.linear import Linear, MatMul, Reindex, Scale
+from keras_robust_prune.primitives.pooling import AveragePool, MaxPool
+from keras_robust_prune.primitives.windows import Window
 
 RNG = np.random.default_rng(0)
 ROUNDING = Rounding(np.float64)
