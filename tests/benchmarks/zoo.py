@@ -6,20 +6,16 @@ They lie in a folder that a user of the package does not have; every benchmark t
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
-
-sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from keras_robust_prune import backends
-
-SHARED = flags.DEFINE_string(
-    "shared", str(Path(__file__).parents[3] / "shared"), "Folder with data/ and zoo/."
-)
+from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build
+from tests.benchmarks.benchmark import SHARED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +57,21 @@ NETWORKS = {
 
 def load_model(name: str) -> Any:
     """The trained tf_keras model."""
-    path = Path(SHARED.value) / "zoo" / f"{name}.h5"
-    return backends.tf_keras().models.load_model(path, compile=False)
+    return backends.tf_keras().models.load_model(file_of(name), compile=False)
 
 
-def load_data(
-    name: str, num: int | None, part: str = "test", folder: Path | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def file_of(name: str) -> Path:
+    """Where the trained network lies."""
+    return Path(SHARED.value) / "zoo" / f"{name}.h5"
+
+
+def load_data(name: str, num: int | None, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """The first `num` inputs, as the network takes them, and their labels `(num,)`.
 
     Training inputs come in an order of chance, the same every time: a file may be sorted by class.
     """
     network = NETWORKS[name]
-    with np.load((folder or Path(SHARED.value)) / "data" / f"{network.data}.npz") as arrays:
+    with np.load(Path(SHARED.value) / "data" / f"{network.data}.npz") as arrays:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if part == "train":
         order = np.random.default_rng(0).permutation(len(x))
@@ -81,3 +79,17 @@ def load_data(
     x, y = x[:num], y[:num]
     x = (x / np.float32(network.scale)).astype(np.float32)
     return (x[..., np.newaxis] if x.ndim == 3 else x), y.reshape(-1).astype(np.int64)
+
+
+# The tables of `robust` hold this network at the radius it was trained for.
+RADII = {**{name: network.eps for name, network in NETWORKS.items()}, "mnist_robust_cnn": 0.1}
+
+
+def measured(
+    graph: Graph, name: str, x: np.ndarray, y: np.ndarray, attacked: int = 500
+) -> tuple[float, float]:
+    """Accuracy on all inputs and under PGD-20 on the logits for the first `attacked` of them."""
+    model, input_range = build(graph), NETWORKS[name].input_range
+    attack = f"pgd@{RADII[name]}"
+    found = evaluate(model, x[:attacked], y[:attacked], attacks=[attack], input_range=input_range)
+    return evaluate(model, x, y, input_range=input_range).accuracy, found[attack]

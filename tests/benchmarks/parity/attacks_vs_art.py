@@ -1,22 +1,19 @@
 """Our attacks beside those of the adversarial-robustness-toolbox, on real networks at mid-range radii.
 
-    pip install -e '.[attacks]'
-    python tests/benchmarks/attacks_vs_art.py [--networks=mnist_mlp,...] [--num=200] [--out=attacks.csv]
+    pip install -e '.[test]'
+    python -m tests.benchmarks attacks_vs_art [--networks=mnist_mlp,...] [--num=200]
 
 Robust accuracy (an input counts if it is right, and right after the attack), the same inputs and settings for both.
 Ours keep the worst point on the way, ART's PGD the last one; and where a network is so sure of itself that the gradient
-of its cross-entropy is 0 in float32, ART's FGSM stands still and ours does not. So ours may be lower. Ends with an
-error where ours are more than two points weaker, or noise is stronger than PGD.
+of its cross-entropy is 0 in float32, ART's FGSM stands still and ours does not. So ours may be lower. The table ends
+with where ours are more than two points weaker, or noise is stronger than PGD.
 """
 
 from __future__ import annotations
 
-import csv
-import logging
 import os
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +21,13 @@ from typing import Any
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 import numpy as np
-from absl import app, flags
-
-sys.path[:0] = [str(Path(__file__).parent)]
-
-from zoo import NETWORKS, load_data, load_model
+from absl import flags
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.attacks import Attack
 from keras_robust_prune.evaluation.evaluate import evaluate
-from keras_robust_prune.surgery.summary import table
+from tests.benchmarks.benchmark import Benchmark, Row
+from tests.benchmarks.zoo import NETWORKS, load_data, load_model
 
 CHOSEN = flags.DEFINE_list("networks", list(NETWORKS), "Which networks.")
 NUM = flags.DEFINE_integer("num", 200, "How many inputs.")
@@ -41,9 +35,7 @@ ATTACKS = flags.DEFINE_list(
     "attacks", ["fgsm", "pgd", "apgd", "apgd-dlr", "square"], "Which; ART's Auto-PGD takes minutes."
 )
 QUERIES = flags.DEFINE_integer("queries", 200, "Queries of the Square attack.")
-OUT = flags.DEFINE_string("out", None, "Also write the table to this CSV file.")
 TOLERANCE = 0.02
-HEADER = ("network", "attack", "clean", "ours", "ART", "difference", "seconds", "ART's seconds")
 
 
 def classifier(name: str, num_classes: int) -> Any:
@@ -98,78 +90,68 @@ def twins(eps: float, shape: tuple[int, ...], num_classes: int) -> dict[str, Cal
     return {wanted[name]: found[wanted[name]] for name in ATTACKS.value if name in wanted}
 
 
-def compare(name: str) -> list[dict[str, Any]]:
+def measure(network: str) -> Iterator[dict[str, Any]]:
     """One row for each attack on one network."""
-    x, y = load_data(name, NUM.value)
-    num_classes = 2 if load_model(name).output_shape[1] == 1 else load_model(name).output_shape[1]
-    network = NETWORKS[name]
-    pairs = twins(network.eps, x.shape[1:], num_classes)
-    noise = f"noise@{network.eps:.6g}"
-    ours = evaluate(
-        load_model(name), x, y, attacks=[*pairs, noise], input_range=network.input_range
+    x, y = load_data(network, NUM.value)
+    num_classes = (
+        2 if load_model(network).output_shape[1] == 1 else load_model(network).output_shape[1]
     )
-    art = classifier(name, num_classes)
+    settings = NETWORKS[network]
+    pairs = twins(settings.eps, x.shape[1:], num_classes)
+    noise = f"noise@{settings.eps:.6g}"
+    ours = evaluate(
+        load_model(network), x, y, attacks=[*pairs, noise], input_range=settings.input_range
+    )
+    art = classifier(network, num_classes)
     one_hot = np.eye(num_classes, dtype=np.float32)[y]
     right = ours.find("clean").holds
-    rows = []
     for text, make in pairs.items():
         np.random.seed(0)  # noqa: NPY002 (ART draws from the global generator)
         begin = time.perf_counter()
         moved = make(art).generate(x[right], one_hot[right])
         seconds = time.perf_counter() - begin
-        robust = (art.predict(moved).argmax(1) == y[right]).sum() / len(y)
+        robust = float((art.predict(moved).argmax(1) == y[right]).sum() / len(y))
         mine = ours.find(text)
-        rows.append(
-            dict(zip(HEADER, (name, text, ours.accuracy, mine.value, robust), strict=False))
-            | {"difference": mine.value - robust}
-            | {"seconds": mine.seconds, "ART's seconds": seconds}
-        )
-    row = dict.fromkeys(HEADER, np.nan)
-    rows.append(
-        row | {"network": name, "attack": noise, "clean": ours.accuracy, "ours": ours[noise]}
-    )
+        yield {
+            "attack": text,
+            "clean": ours.accuracy,
+            "ours": mine.value,
+            "ART": robust,
+            "difference": mine.value - robust,
+            "seconds": mine.seconds,
+            "ART's seconds": seconds,
+        }
+    yield {"attack": noise, "clean": ours.accuracy, "ours": ours[noise]}
     for warning in ours.warnings:
-        print(name, warning)
-    return rows
+        print(network, warning)
 
 
-def faults(rows: list[dict[str, Any]]) -> list[str]:
+def faults(rows: list[Row], _: Path) -> str:
     """Where ours are weaker than they should be."""
     found = [
-        f"{row['network']}: {row['attack']} is {row['difference']:.3f} weaker than ART's"
+        f"{row['network']}: {row['attack']} is {float(row['difference']):.3f} weaker than ART's"
         for row in rows
-        if row["difference"] > TOLERANCE
+        if float(row.get("difference") or 0) > TOLERANCE
     ]
     for name in dict.fromkeys(row["network"] for row in rows):
         shares = {
-            row["attack"].split("@")[0]: row["ours"] for row in rows if row["network"] == name
+            row["attack"].split("@")[0]: float(row["ours"])
+            for row in rows
+            if row["network"] == name
         }
         if shares.get("pgd", 0.0) > shares["noise"]:
             found.append(f"{name}: noise breaks more than PGD")
-    return found
+    return "\n".join(found) or "Nowhere are ours more than two points weaker."
 
 
-def cell(value: Any) -> str:
-    """Text as it is, numbers with three digits, what was not measured empty."""
-    if isinstance(value, str):
-        return value
-    return "" if np.isnan(value) else f"{value:.3f}"
-
-
-def main(_: list[str]) -> None:
-    logging.getLogger("art").setLevel(logging.WARNING)
-    rows: list[dict[str, Any]] = []
-    for name in CHOSEN.value:
-        rows += compare(name)
-        print(table(HEADER, [[cell(row[key]) for key in HEADER] for row in rows], left=2))
-        if OUT.value:
-            with open(OUT.value, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, HEADER)
-                writer.writeheader()
-                writer.writerows(rows)
-    if wrong := faults(rows):
-        raise SystemExit("\n".join(wrong))
+BENCHMARK = Benchmark(
+    cases=lambda: ({"network": name} for name in CHOSEN.value),
+    measure=measure,
+    quick={"networks": ["credit_mlp"], "num": 40, "attacks": ["fgsm", "pgd"]},
+    chart=("ours", "ART"),
+    afterwards=faults,
+)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    BENCHMARK.run(__spec__.name)

@@ -3,7 +3,7 @@
 Half of the units of every layer go by `norm`. The zoo is tf_keras; its networks are made again in Keras 3 with the same
 weights first. The largest difference counts in the largest output.
 
-    python tests/benchmarks/zoo_parity.py --shared=../shared
+    python -m tests.benchmarks zoo_parity --shared=../shared
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zoo
-from absl import app, logging
+from absl import flags
 
 from keras_robust_prune import backends
 from keras_robust_prune.exporting.tflite import export_tflite
@@ -27,6 +26,10 @@ from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import METHODS
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
+from tests.benchmarks import zoo
+from tests.benchmarks.benchmark import Benchmark
+
+CHOSEN = flags.DEFINE_list("networks", list(zoo.NETWORKS), "Which networks.")
 
 
 def in_keras3(graph: Graph) -> Graph:
@@ -56,38 +59,35 @@ def largest(first: Any, second: Any, x: np.ndarray) -> float:
     return float(np.abs(one - two).max() / np.abs(two).max())
 
 
-def measure(name: str, keras: str) -> tuple[float, float, float]:
+def measure(network: str, keras: str) -> Iterator[dict[str, float]]:
     """Differences of the rebuilt from the given, the cut from the masked, the file from the cut."""
-    given = zoo.load_model(name)
+    given = zoo.load_model(network)
     graph = read(given)
     if keras == "keras":
         graph = in_keras3(graph)
-    x = zoo.load_data(name, 200)[0]
+    x = zoo.load_data(network, 200)[0]
     groups = find_groups(graph)
     *_, state = METHODS["norm"].steps(Problem(graph, groups, target=0.5, step=0.5))
     small = build(cut(state.graph, groups, state.plan))
     masked = build(mask(state.graph, groups, state.plan))
     with tempfile.TemporaryDirectory() as folder:
         report = export_tflite(
-            small, Path(folder) / "small.tflite", input_range=zoo.NETWORKS[name].input_range
+            small, Path(folder) / "small.tflite", input_range=zoo.NETWORKS[network].input_range
         )
-    return (
-        largest(build(graph), given, x),
-        largest(small, masked, x),
-        float(report.max_difference or 0.0),
-    )
+    yield {
+        "rebuilt": largest(build(graph), given, x),
+        "cut - masked": largest(small, masked, x),
+        ".tflite - cut": float(report.max_difference or 0.0),
+    }
 
 
-def main(argv: Sequence[str]) -> None:
-    """Prints the table."""
-    del argv
-    logging.set_verbosity(logging.ERROR)
-    print("| network | Keras | rebuilt | cut - masked | .tflite - cut |\n|---|---|---|---|---|")
-    for name in zoo.NETWORKS:
-        for keras in backends.NAMES:
-            cells = " | ".join(f"{value:.1e}" for value in measure(name, keras))
-            print(f"| {name} | {keras} | {cells} |", flush=True)
+BENCHMARK = Benchmark(
+    cases=lambda: ({"network": n, "keras": k} for n in CHOSEN.value for k in backends.NAMES),
+    measure=measure,
+    quick={"networks": ["mnist_mlp", "credit_mlp"]},
+    chart=("rebuilt", "cut - masked", ".tflite - cut"),
+)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    BENCHMARK.run(__spec__.name)

@@ -1,6 +1,6 @@
 """How tight certificates are on `mnist_robust_cnn`, a quarter of its units removed by `robust`, no data.
 
-    python tests/benchmarks/tightness.py --shared ../shared
+    python -m tests.benchmarks tightness --shared=../shared
 
 Two questions, on 200 test images: how the joint bound on pruned minus dense compares with subtracting two separate
 CROWN bounds (eps .01), and how many images are proven robust before and after (eps .03).
@@ -8,12 +8,11 @@ CROWN bounds (eps .01), and how many images are proven robust before and after (
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-from robust_measuring import DEFAULT, load_data
+from absl import flags
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build, read
@@ -22,8 +21,11 @@ from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.certificate import certify
 from keras_robust_prune.verify.crown import crown_bounds
+from tests.benchmarks import zoo
+from tests.benchmarks.benchmark import Benchmark
 
-NAME = "mnist_robust_cnn"
+NUM = flags.DEFINE_integer("num", 200, "How many test images.")
+METHOD = flags.DEFINE_string("method", "robust", "What removes the quarter.")
 
 
 def separate(dense: Graph, pruned: Graph, x: np.ndarray, eps: float) -> Interval:
@@ -41,30 +43,34 @@ def separate(dense: Graph, pruned: Graph, x: np.ndarray, eps: float) -> Interval
     return Interval(low[1] - high[0], high[1] - low[0])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=DEFAULT)
-    parser.add_argument("--num", type=int, default=200)
-    options = parser.parse_args()
-    _, x, y = load_data(options.shared, NAME)
-    x, y = x[: options.num], y[: options.num]
-    dense = read(options.shared / "zoo" / f"{NAME}.h5")
-    pruned = read(prune(build(dense), 0.25, verbose=0).model)
+def measure(network: str) -> Iterator[dict[str, float]]:
+    """Joint beside separate bounds, and proofs before and after."""
+    x, y = zoo.load_data(network, NUM.value)
+    dense = read(zoo.file_of(network))
+    pruned = read(prune(build(dense), 0.25, method=METHOD.value, verbose=0).model)
     began = time.monotonic()
     joint = certify(dense, pruned, x, 0.01)
     apart = separate(dense, pruned, x, 0.01)
-    width = np.median(joint.deviation.width / apart.width)
-    size = np.median(joint.deviation.magnitude.max(1) / apart.magnitude.max(1))
-    print(f"eps .01: joint / separate, median: {width:.3f} of the width, {size:.3f} of the size")
     proof = certify(dense, pruned, x, 0.03)
     models = build(dense), build(pruned)
     right = [np.asarray(model(x)).argmax(-1) == y for model in models]
-    before = float((right[0] & proof.dense_is_constant).mean())
-    after = float((right[1] & proof.pruned_is_constant).mean())
-    print(f"eps .03: certified robust accuracy {before:.3f} -> {after:.3f}")
-    print(proof)
-    print(f"{time.monotonic() - began:.0f} s without the pruning")
+    sizes = joint.deviation.magnitude.max(1) / apart.magnitude.max(1)
+    yield {
+        "joint / separate width": float(np.median(joint.deviation.width / apart.width)),
+        "joint / separate size": float(np.median(sizes)),
+        "certified before": float((right[0] & proof.dense_is_constant).mean()),
+        "certified after": float((right[1] & proof.pruned_is_constant).mean()),
+        "seconds": time.monotonic() - began,
+    }
+
+
+BENCHMARK = Benchmark(
+    cases=lambda: [{"network": "mnist_robust_cnn"}],
+    measure=measure,
+    quick={"num": 4, "method": "norm"},
+    chart=("joint / separate width", "certified before", "certified after"),
+)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run(__spec__.name)

@@ -1,43 +1,34 @@
 """What pruning leaves of robustness: five networks, four methods, 0 to 75 % of the units.
 
     pip install -e '.[attacks,report]'
-    python tests/benchmarks/robustness_table.py --out=robustness [--networks=mnist_mlp,...] [--methods=robust,norm]
+    python -m tests.benchmarks robustness_table --shared=../shared [--networks=mnist_mlp,...] [--methods=robust,norm]
 
 Pruning sees no data. For each network, method, fraction and seed are measured on the first `--num` test inputs: clean
 accuracy; PGD-20 and Auto-PGD at the radius of `zoo.py`; mean accuracy on corrupted images, all kinds and severities;
 agreement with the dense network; and on the first few, at the radius `proven` of `zoo.py`, the share for which the
-right class is certified and the share certified to agree with the dense network. Written are
-
-- `runs.csv`: every measurement; a row that is there already is not measured again;
-- `robustness.csv`: medians over the seeds;
-- `robustness.png`: curves of every measure;
-- one figure for each network: accuracy and PGD-20 accuracy over the fraction removed.
-
-At the end stands how much of the dense network's PGD accuracy each method keeps.
+right class is certified and the share certified to agree with the dense network. Beside
+the table are written `robustness.csv`, medians over the seeds; `robustness.png`, curves of every measure; and a figure
+for each network, accuracy and PGD-20 accuracy over the fraction removed. At the end stands how much of the dense
+network's PGD accuracy each method keeps.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import matplotlib
 import numpy as np
-from absl import app, flags
-
-sys.path[:0] = [str(Path(__file__).parent)]
-
-from zoo import NETWORKS, load_data, load_model
+from absl import flags
 
 import keras_robust_prune as krp
-from keras_robust_prune.surgery.summary import table
+from tests.benchmarks.benchmark import Benchmark, Row, markdown, write_rows
+from tests.benchmarks.zoo import NETWORKS, load_data, load_model
 
 matplotlib.use("agg")
 
@@ -59,25 +50,15 @@ ALSO = flags.DEFINE_list(
     ["apgd", "corruptions", "certified"],
     "What is measured beside accuracy, agreement and PGD-20, and takes most of the time.",
 )
-OUT = flags.DEFINE_string("out", "robustness", "Folder to write into.")
 
 KEY = ("network", "method", "target", "seed")
 MEASURES = (
     "clean", "pgd", "apgd", "corruptions", "agreement", "certified right", "certified to agree",
 )  # fmt: skip
-COLUMNS = (
-    *KEY,
-    "units removed",
-    "params",
-    *MEASURES,
-    "prune seconds",
-    "measure seconds",
-    "warnings",
-)
 KEPT = {"0.25": 0.85, "0.5": 0.65}
 
 
-def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
+def measures_of(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
     """Every measure of one network beside the dense one."""
     network = NETWORKS[name]
     x, y = load_data(name, NUM.value)
@@ -105,55 +86,39 @@ def measure(name: str, pruned: Any, dense: Any) -> dict[str, Any]:
     return {**values, "measure seconds": seconds, "warnings": json.dumps(found.warnings)}
 
 
-def run(name: str, method: str, target: str, seed: str) -> dict[str, Any]:
+def measure(network: str, method: str, target: str, seed: str) -> Iterator[dict[str, Any]]:
     """Prunes one network and measures what is left."""
-    dense = load_model(name)
-    key = dict(zip(KEY, (name, method, target, seed), strict=True))
+    dense = load_model(network)
     if target == "0":
         size = {"units removed": 0.0, "params": dense.count_params(), "prune seconds": 0.0}
-        return {**key, **size, **measure(name, dense, dense)}
+        yield {**size, **measures_of(network, dense, dense)}
+        return
     begin = time.perf_counter()
     result = krp.prune(
         dense, float(target), method=method, seed=int(seed), verbose=0,
-        input_range=NETWORKS[name].input_range, step=PAPER_STEP.value if method == "paper" else None,
+        input_range=NETWORKS[network].input_range, step=PAPER_STEP.value if method == "paper" else None,
     )  # fmt: skip
     size = {
         "units removed": result.plan.fraction,
         "params": result.graph.num_params,
         "prune seconds": time.perf_counter() - begin,
     }
-    return {**key, **size, **measure(name, result.model, dense)}
+    yield {**size, **measures_of(network, result.model, dense)}
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table that was begun earlier."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def wanted() -> list[tuple[str, ...]]:
-    """The keys of every run; the dense network stands once for all methods."""
-    found = []
-    for name in CHOSEN.value:
-        found.append((name, "dense", "0", "0"))
+def cases() -> Iterator[dict[str, str]]:
+    """Every run; the dense network stands once for all methods."""
+    for network in CHOSEN.value:
+        yield dict(zip(KEY, (network, "dense", "0", "0"), strict=True))
         for target in TARGETS.value:
             for method in METHODS.value:
-                found += [(name, method, target, str(seed)) for seed in range(SEEDS.value)]
-    return found
+                for seed in range(SEEDS.value):
+                    yield dict(zip(KEY, (network, method, target, str(seed)), strict=True))
 
 
-def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def medians(rows: list[Row]) -> list[dict[str, Any]]:
     """One row for each network, method and fraction."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in KEY[:3]), []).append(row)
     return [
@@ -220,27 +185,34 @@ def kept(rows: list[dict[str, Any]]) -> str:
             share = float(row["pgd"]) / dense[row["network"]] if dense[row["network"]] else math.nan
             floor = KEPT.get(row["target"]) if row["method"] == "robust" else None
             verdict = "" if floor is None else ("kept" if share >= floor else f"below {floor}")
-            cells.append((row["network"], row["method"], row["target"], f"{share:.3f}", verdict))
-    return table(("network", "method", "target", "PGD kept", "promise"), cells, left=2)
+            values = (row["network"], row["method"], row["target"], share, verdict)
+            cells.append(
+                dict(zip(("network", "method", "target", "PGD kept", "asked"), values, strict=True))
+            )
+    return markdown(cells)
 
 
-def main(_: list[str]) -> None:
-    folder = Path(OUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(folder / "runs.csv")
-    there = {tuple(row[key] for key in KEY) for row in rows}
-    for key in wanted():
-        if key in there:
-            continue
-        rows.append(run(*key))
-        shares = ", ".join(f"{name} {rows[-1][name]:.3f}" for name in MEASURES)
-        print(*key, shares, flush=True)
-        write_rows(folder / "runs.csv", rows)
+def publish(rows: list[Row], folder: Path) -> str:
+    """Medians, curves, and what is kept."""
     middle = medians(rows)
     write_rows(folder / "robustness.csv", middle)
     plot(middle, folder)
-    print(kept(middle))
+    return kept(middle)
+
+
+BENCHMARK = Benchmark(
+    cases=cases,
+    measure=measure,
+    quick={
+        "networks": ["credit_mlp"],
+        "methods": ["norm"],
+        "targets": ["0.5"],
+        "num": 40,
+        "also": [],
+    },
+    afterwards=publish,
+)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    BENCHMARK.run(__spec__.name)

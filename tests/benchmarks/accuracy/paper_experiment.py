@@ -2,29 +2,25 @@
 
 Convolutions are kept, as published. Alpha, steps and radii are the published ones. A robust
 instance is an item that is classified correctly and keeps its label under one FGSM step on the
-logits of the *current* network; a network with one output decides at logit 0. Written are
+logits of the *current* network; a network with one output decides at logit 0. Beside the table are
+written `paper_tables.md`, median, worst and best at 25, 50 and 75 % and the gain of `paper` over `baseline`, and curves
+of every network beside the published ones where they carry information.
 
-- `runs.csv`: every measurement,
-- `tables.md`: median, worst and best at 25, 50 and 75 %, and the gain of `paper` over `baseline`,
-- `NETWORK.png`: curves, beside the published ones where they carry information.
-
-    python tests/benchmarks/paper_experiment.py --shared=../shared --out=paper_experiment
+    python -m tests.benchmarks paper_experiment --shared=../shared
 
 `published` is the paper's method with its saturating energy, its bias term and its temperatures.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.logits import logits
@@ -35,8 +31,10 @@ from keras_robust_prune.methods.reference.energy import PublishedEnergy, Relativ
 from keras_robust_prune.methods.reference.guided import Greedy, Paper
 from keras_robust_prune.methods.reference.strategies import METHODS
 from keras_robust_prune.surgery.groups import find_groups
+from tests.benchmarks import zoo
+from tests.benchmarks.accuracy.paper_tables import draw, tables
+from tests.benchmarks.benchmark import SHARED, Benchmark, Row
 
-FLAGS = flags.FLAGS
 NUM_ROBUST = 1000
 DRAWN = ("paper", "published", "random")
 
@@ -75,11 +73,9 @@ SETTINGS = (
     Setting(6, "cifar_paper_sigmoid", "cifar10", 0.05),
 )
 
-flags.DEFINE_string("shared", "../shared", "folder with zoo/ and data/")
-flags.DEFINE_string("out", "paper_experiment", "folder to write into")
-flags.DEFINE_list("networks", [item.network for item in SETTINGS], "which networks")
-flags.DEFINE_integer("seeds", 5, "runs of every method that draws", 1)
-flags.DEFINE_float("target", 0.8, "fraction of the dense units to remove", 0.0, 0.99)
+CHOSEN = flags.DEFINE_list("networks", [item.network for item in SETTINGS], "Which networks.")
+SEEDS = flags.DEFINE_integer("seeds", 5, "Runs of every method that draws.", 1)
+TARGET = flags.DEFINE_float("target", 0.8, "Fraction of the dense units to remove.", 0.0, 0.99)
 
 
 class Examination:
@@ -154,10 +150,11 @@ def methods(setting: Setting) -> dict[str, Method]:
     }
 
 
-def examine(setting: Setting, shared: Path) -> Iterator[dict[str, Any]]:
+def examine(network: str) -> Iterator[dict[str, Any]]:
     """One row per measurement of one network, all methods and seeds."""
-    graph = read(shared / "zoo" / f"{setting.network}.h5")
-    with np.load(shared / "data" / f"{setting.data}.npz") as arrays:
+    setting = next(item for item in SETTINGS if item.network == network)
+    graph = read(zoo.file_of(network))
+    with np.load(Path(SHARED.value) / "data" / f"{setting.data}.npz") as arrays:
         images = (arrays["x_test"] / setting.divide).astype("float32")
         images = images.reshape(len(images), *graph.shape(graph.inputs[0]))
         labels = arrays["y_test"].ravel()
@@ -165,12 +162,12 @@ def examine(setting: Setting, shared: Path) -> Iterator[dict[str, Any]]:
     groups = find_groups(graph, keep)
     measure = Examination(graph, setting, images, labels)
     for name, method in methods(setting).items():
-        for seed in range(FLAGS.seeds if name in DRAWN else 1):
-            target = min(FLAGS.target, 0.5) if name == "baseline" else FLAGS.target
+        for seed in range(SEEDS.value if name in DRAWN else 1):
+            target = min(TARGET.value, 0.5) if name == "baseline" else TARGET.value
             problem = Problem(
                 graph, groups, target, "units", setting.step, None, setting.input_range, seed=seed
             )
-            row = {"network": setting.network, "method": name, "seed": seed}
+            row = {"method": name, "seed": seed}
             yield {**row, "fraction": 0.0, "seconds": 0.0, **measure(graph, ())}
             seconds, begin = 0.0, time.perf_counter()
             for state in method.steps(problem):
@@ -182,31 +179,27 @@ def examine(setting: Setting, shared: Path) -> Iterator[dict[str, Any]]:
                 begin = time.perf_counter()
 
 
-def main(argv: Sequence[str]) -> None:
-    """Run, write and print."""
-    from paper_tables import draw, tables
+def publish(rows: list[Row], folder: Path) -> str:
+    """The tables and curves."""
+    numbers = [
+        {
+            key: value if key in ("network", "method") else float(value)
+            for key, value in row.items()
+            if value not in ("", None)
+        }
+        for row in rows
+    ]
+    (folder / "paper_tables.md").write_text(tables(numbers, SETTINGS), encoding="utf-8")
+    return "\n".join(path.name for path in draw(numbers, SETTINGS, folder))
 
-    shared, out = Path(FLAGS.shared).resolve(), Path(FLAGS.out)
-    if not (shared / "zoo").is_dir():
-        sys.exit(f"{shared} has no folder zoo. Pass the folder with --shared=FOLDER.")
-    out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for setting in SETTINGS:
-        if setting.network in FLAGS.networks:
-            begin = time.perf_counter()
-            rows += examine(setting, shared)
-            print(f"{setting.network}: {time.perf_counter() - begin:.0f} s", flush=True)
-    with open(out / "runs.csv", "w", newline="") as file:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    text = tables(rows, SETTINGS)
-    (out / "tables.md").write_text(text)
-    print(text)
-    for path in draw(rows, SETTINGS, out):
-        print(path)
+
+BENCHMARK = Benchmark(
+    cases=lambda: ({"network": name} for name in CHOSEN.value),
+    measure=examine,
+    quick={"networks": ["credit_mlp"], "seeds": 1, "target": 0.5},
+    afterwards=publish,
+)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    BENCHMARK.run(__spec__.name)

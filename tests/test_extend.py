@@ -1,0 +1,41 @@
+"""The worked examples of docs/extend.md run, each section as a reader would, and do what the page says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keras_robust_prune.evaluation.attacks.registry import ATTACKS
+
+PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture(autouse=True)
+def _attacks_as_they_were() -> Iterator[None]:
+    before = dict(ATTACKS)
+    yield
+    ATTACKS.clear()
+    ATTACKS.update(before)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_example_runs(section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.DOTALL)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, f"extend.md, {section}", "exec"), names)
+
+
+def test_the_attack_is_named_and_stronger_than_one_step(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", SECTIONS["An attack"], re.DOTALL):
+        exec(compile(block, "extend.md", "exec"), names)
+    shares = dict(re.findall(r"^(\S+@\S+)\s+(\.\d+|1\.0+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(shares) == {"momentum@0.1", "momentum-40x2@5%", "fgsm@0.1"}
+    assert float(shares["momentum@0.1"]) <= float(shares["fgsm@0.1"]) < 1
