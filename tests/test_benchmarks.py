@@ -31,13 +31,26 @@ def test_every_benchmark_stands_in_the_readme_and_names_its_command(name: str):
 
 
 def test_one_command_measures_and_says_on_what(tmp_path: Path):
-    command = [sys.executable, "-m", "tests.benchmarks", "wide_layer", "--quick", f"--out={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks",
+        "wide_layer",
+        "--quick",
+        f"--out={tmp_path}",
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (row,) = read_rows(tmp_path / "wide_layer.csv")
     assert row["units removed"] == str(256 // 64 + 256 // 64)
     assert float(row["seconds"]) > 0
     text = (tmp_path / "wide_layer.md").read_text()
-    for what in ("machine", "versions: Python", "commit", "date", "command: `python -m tests.bench"):
+    for what in (
+        "machine",
+        "versions: Python",
+        "commit",
+        "date",
+        "command: `python -m tests.bench",
+    ):
         assert f"- {what}" in text
     assert str(tmp_path) not in text
     assert (tmp_path / "wide_layer.png").stat().st_size > 1000
