@@ -153,14 +153,15 @@ def test_prune_writes_every_output(
 
 def test_what_exists_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, tflite = tmp_path / "small.h5", tmp_path / "small.tflite"
-    out.write_text("mine")
-    tflite.write_text("mine too")
     words = ["prune", NETWORK, str(out), f"--tflite={tflite}", "--method=norm"]
+    assert cli.run([*words, "--target=0.25"]) == 0
+    before = out.read_bytes()
+    capsys.readouterr()
     assert cli.run(words) == 1
     message = capsys.readouterr().err
     assert str(out) in message
     assert str(tflite) in message
-    assert out.read_text() == "mine"
+    assert out.read_bytes() == before
     assert cli.run([*words, "--overwrite"]) == 0
     assert krp.load(out).count_params() < krp.load(NETWORK).count_params()
     assert names(tmp_path) == {"small.h5", "small.tflite"}

@@ -44,7 +44,15 @@ def prune_command(args: argparse.Namespace) -> None:
         attacks=args.attacks,
         overwrite=args.overwrite,
         trust=args.trust,
+        inputs=_files_of(args),
     ).run()
+
+
+def _files_of(args: argparse.Namespace) -> dict[str, str]:
+    """The files besides the model that a command reads, by their flags."""
+    flags = ("data", "calibration", "input_range")
+    named = {f"--{flag}": getattr(args, flag) for flag in flags}
+    return {flag: text for flag, text in named.items() if text and os.path.exists(text)}
 
 
 def inspect_command(args: argparse.Namespace) -> None:
@@ -110,11 +118,12 @@ def demo_command(args: argparse.Namespace) -> None:
     from keras_robust_prune import demo
     from keras_robust_prune.exporting.workflow import Job
     from keras_robust_prune.keras_io import writing
+    from keras_robust_prune.keras_io.outputs import LITE, SAVED_MODEL, Output, check
 
     folder = Path(args.folder)
     dense, pruned, tflite = folder / "dense", folder / "pruned", folder / "pruned.tflite"
-    if not args.overwrite:
-        writing.refuse_existing([dense, pruned, tflite])
+    places = [Output("FOLDER", dense, SAVED_MODEL), Output("FOLDER", pruned, SAVED_MODEL)]
+    check([*places, Output("FOLDER", tflite, LITE)], overwrite=args.overwrite)
     model, x, y = demo.load()
     writing.save(model, dense, args.overwrite)
     print(f"A classifier of {x.shape[1]} x {x.shape[2]} digits goes in, as a SavedModel: {dense}")

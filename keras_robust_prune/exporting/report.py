@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from keras_robust_prune.evaluation.results import Evaluation
 from keras_robust_prune.exporting.tflite import ExportReport
+from keras_robust_prune.keras_io.outputs import PAGE_MARK
 from keras_robust_prune.surgery.summary import Comparison, count, table
 
+MARK = PAGE_MARK.decode()  # by it a later run knows the page for one that it may replace
 HEADER = ("measured", "before", "after")
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #1b1f24 }
@@ -77,7 +79,7 @@ class Report:
         if self.history:
             parts += ["<h2>Step by step</h2>", chart(self.history)]
         title = f"<title>{html.escape(self.title)}</title>"
-        head = f'<head><meta charset="utf-8">{title}<style>{STYLE}</style></head>'
+        head = f'<head><meta charset="utf-8">{MARK}{title}<style>{STYLE}</style></head>'
         body = "\n".join(parts)
         return f'<!DOCTYPE html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,7 @@ from keras_robust_prune.exporting.drafting import (
 from keras_robust_prune.exporting.metadata import Metadata
 from keras_robust_prune.exporting.quantization import Quantization, quantization_for
 from keras_robust_prune.exporting.runtimes import as_numbers
-from keras_robust_prune.keras_io import reading, writing
+from keras_robust_prune.keras_io import outputs, reading, writing
 
 MIN_AGREEMENT = 0.9
 
@@ -172,8 +173,8 @@ def export(
     if calibration is not None and not calibrated:
         raise ValueError("calibration only serves quantize='int8'. Leave it out, or quantize so.")
     places = [Path(path)] if single else [_beside(Path(path), way.name) for way in ways]
-    if not overwrite:
-        writing.refuse_existing(places)
+    given = {"model": Path(model)} if isinstance(model, (str, os.PathLike)) else {}
+    outputs.check([outputs.Output("path", p, outputs.LITE) for p in places], given, overwrite)
     model = reading.opened(model, trust)
     if softmax:
         model = with_softmax(model)
@@ -192,7 +193,7 @@ def export(
     for problem in problems:
         warnings.warn(f"{problem} Written all the same, as asked.", stacklevel=2)
     for draft, place in zip(drafts, places, strict=True):
-        with writing.replacing(place, overwrite) as target:
+        with writing.replacing(place, outputs.LITE, overwrite) as target:
             target.write_bytes(draft.content)
     return tuple(_report(draft, place) for draft, place in zip(drafts, places, strict=True))
 

@@ -20,7 +20,8 @@ from keras_robust_prune.exporting.report import (
 )
 from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.inputs import InputSpec
-from keras_robust_prune.keras_io import reading, writing
+from keras_robust_prune.keras_io import outputs, reading, writing
+from keras_robust_prune.keras_io.outputs import Output
 from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.synthesis.synthesis import make_inputs
 
@@ -44,6 +45,7 @@ class Job:
         attacks: what is measured besides accuracy.
         overwrite: whether outputs may replace what is there.
         trust: whether the model's file may run code of its own.
+        inputs: paths of what else is read, by how messages call it; outputs may not clash with it.
     """
 
     source: str
@@ -57,12 +59,23 @@ class Job:
     attacks: Sequence[str] = ()
     overwrite: bool = False
     trust: bool = False
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def outputs(self) -> list[Output]:
+        """Everything that will be written, in the order in which it is named at the end."""
+        checkpoint = self.options.get("checkpoint")
+        found = [Output("OUT", self.target, outputs.model_kind(self.target))]
+        if self.tflite is not None:
+            found.append(Output("--tflite", self.tflite, outputs.LITE))
+        if self.report is not None:
+            found.append(Output("--report", self.report, outputs.PAGE))
+        if checkpoint is not None:
+            found.append(Output("--checkpoint", checkpoint, outputs.CHECKPOINT, resumed=True))
+        return found
 
     def run(self) -> None:
         """Prunes, measures, writes every output and prints the report."""
-        outputs = [path for path in (self.target, self.tflite, self.report) if path]
-        if not self.overwrite:
-            writing.refuse_existing(outputs)
+        outputs.check(self.outputs(), {"MODEL": self.source, **self.inputs}, self.overwrite)
         if self.report:
             require_matplotlib()
         dense = reading.load(self.source, trust=self.trust)
@@ -88,9 +101,10 @@ class Job:
             result.history,
         )
         if self.report:
-            with writing.replacing(self.report, self.overwrite) as draft:
+            with writing.replacing(self.report, outputs.PAGE, self.overwrite) as draft:
                 draft.write_text(report.to_html(), encoding="utf-8")
-        print("", report, *(f"Written: {path}" for path in outputs), sep="\n")
+        written = [output.path for output in self.outputs() if not output.resumed]
+        print("", report, *(f"Written: {path}" for path in written), sep="\n")
 
     def seen(self, dense: Any, specs: Sequence[InputSpec]) -> Any:
         """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.constants import without_dead_units
@@ -95,6 +96,8 @@ class Pruner:
             "round_to": round_to,
             "seed": seed,
         }
+        self._keep = keep
+        self._read = {"model": model} if isinstance(model, (str, Path)) else {}
         self._masked: Any = None
         self._metrics: dict[str, Any] = {}
 
@@ -129,7 +132,8 @@ class Pruner:
             checkpoint: a file that holds every step; a run that finds it there goes on from it.
 
         Raises:
-            ValueError: a value is out of its range.
+            FileExistsError: `checkpoint` is there and is none.
+            ValueError: a value is out of its range, or `checkpoint` is the model's own path.
         """
         self._method = method_for(method)
         self._wanted = {
@@ -138,8 +142,11 @@ class Pruner:
             "step": step,
             "schedule": schedule,
         }
+        self._stop = stop
         self._criterion: StoppingCriterion | None = stopping_criterion(stop)
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        if checkpoint is not None:
+            check([Output("checkpoint", checkpoint, CHECKPOINT, resumed=True)], self._read)
         self._metrics = {"loss": loss, "metrics": list(metrics)}
         self._problem(0)
 
@@ -163,7 +170,8 @@ class Pruner:
         """
         hooks, history = self._hooks(validation_data, callbacks, verbose)
         if self._checkpoint is not None and self._checkpoint.exists() and not self.state.step:
-            self.state = load_state(self._checkpoint, self.dense, self._settings())
+            begin = Plan.empty(self.groups)
+            self.state = load_state(self._checkpoint, self.dense, self._settings(), begin)
         problem = self._problem(verbose)
         self.stopped = ""
         plans = [self.state.plan]
@@ -244,10 +252,11 @@ class Pruner:
             self.dense, self.groups, **self._wanted, **self._options, start=start, verbose=verbose
         )
 
-    def _settings(self) -> str:
-        given = {**self._wanted, **self._options, "method": self._method.name}
+    def _settings(self) -> dict[str, Any]:
+        """Everything beside the network that decides how the run ends, by name."""
+        given = {**self._wanted, **self._options, "keep": sorted(self._keep)}
         given["input_range"] = [spec.digest for spec in self.inputs]
-        return ", ".join(f"{key}={value!r}" for key, value in sorted(given.items()))
+        return {**given, "method": self._method, "stop": self._stop}
 
     def _hooks(
         self, validation_data: Any, callbacks: Sequence[Any], verbose: int

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from networks import network, outputs_of, random_inputs
 
-from keras_robust_prune.keras_io import writing
+from keras_robust_prune.keras_io import outputs, writing
 from keras_robust_prune.keras_io.files import load
+
+OLD = f"<html>{outputs.PAGE_MARK.decode()}old</html>"
 
 
 def names(folder: Path) -> set[str]:
@@ -21,38 +23,40 @@ def names(folder: Path) -> set[str]:
 def test_what_was_there_stays_if_the_writing_fails(
     tmp_path: Path, reason: type[BaseException], is_folder: bool
 ) -> None:
-    place = tmp_path / "result"
-    place.write_text("old")
-    with pytest.raises(reason), writing.replacing(place, overwrite=True) as draft:  # noqa: PT012
+    place = tmp_path / "result.html"
+    place.write_text(OLD)
+    kind = outputs.PAGE
+    with pytest.raises(reason), writing.replacing(place, kind, overwrite=True) as draft:  # noqa: PT012
         if is_folder:
             draft.mkdir()
             (draft / "half").write_text("new")
         else:
             draft.write_text("half of the n")
         raise reason
-    assert place.read_text() == "old"
-    assert names(tmp_path) == {"result"}
+    assert place.read_text() == OLD
+    assert names(tmp_path) == {"result.html"}
 
 
 def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
     place = tmp_path / "model"
-    place.mkdir()
-    (place / "old").write_text("old")
-    with writing.replacing(place, overwrite=True) as draft:
-        draft.mkdir()
-        (draft / "new").write_text("new")
-    assert names(place) == {"new"}
+    writing.save(network("mlp"), place)
+    writing.save(network("conv_bn"), place, overwrite=True)
+    assert load(place).name == network("conv_bn").name
     assert names(tmp_path) == {"model"}
 
 
 def test_nothing_is_replaced_unasked_and_all_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("mine")
+    (tmp_path / "a.html").write_text(OLD)
     (tmp_path / "b").mkdir()
-    with pytest.raises(FileExistsError, match=r"a, .*b: there already"):
-        writing.refuse_existing([tmp_path / "a", tmp_path / "c", tmp_path / "b"])
-    with pytest.raises(FileExistsError), writing.replacing(tmp_path / "a") as draft:
+    places = [outputs.Output("a", tmp_path / "a.html", outputs.PAGE)]
+    places += [outputs.Output("b", tmp_path / "b", outputs.SAVED_MODEL)]
+    places += [outputs.Output("c", tmp_path / "c.tflite", outputs.LITE)]
+    with pytest.raises(FileExistsError, match=r"a\.html: there already") as caught:
+        outputs.check(places)
+    assert "b' is no SavedModel" in str(caught.value)
+    with pytest.raises(FileExistsError), writing.replacing(*places[0][1:3]) as draft:
         draft.write_text("theirs")
-    assert (tmp_path / "a").read_text() == "mine"
+    assert (tmp_path / "a.html").read_text() == OLD
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_an_interrupted_run_resumes_from_its_checkpoint_to_the_same_result(metho
     with pytest.raises(ValueError, match="belongs to another run"):
         prune(model, 0.25, checkpoint=tmp_path / "run", **settings)
     (tmp_path / "run").write_text("something else")
-    with pytest.raises(ValueError, match="not a checkpoint"):
+    with pytest.raises(FileExistsError, match="is no checkpoint"):
         prune(model, 0.5, checkpoint=tmp_path / "run", **settings)
 
 
