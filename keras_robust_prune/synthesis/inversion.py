@@ -71,14 +71,14 @@ def ascend(
 
     def make(number: int) -> list[Any]:
         units = [tf.constant(start(space, number, rng, sparse=1.0)) for space in spaces]
-        targets = _targets(taps, units, spaces, rng)
+        targets = random_targets(taps, units, spaces, rng)
         size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
         for _ in range(_ASCENT_STEPS):
             units = step(units, targets, size)
         pairs = zip(units, spaces, strict=True)
         return [_stretched(tf, unit, space, rng) for unit, space in pairs]
 
-    return _in_batches(make, spaces, count, taps, verbose)
+    return in_batches(make, spaces, count, taps, verbose)
 
 
 def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) -> Any:
@@ -150,12 +150,7 @@ def match(
     ) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(units)
-            tensors = taps(_raw(units, spaces))
-            apart = _distances(tensors[: len(nodes)], known)
-            number = tf.cast(tf.shape(units[0])[0], tf.float32)
-            loss = number * _STATISTICS * tf.add_n(apart) / len(nodes)
-            loss += tf.reduce_sum(weight * _confusion(tensors[len(nodes) :], targets))
-            loss += _VARIATION * sum(tf.reduce_sum(_total_variation(unit)) for unit in units)
+            loss, apart = mismatch(taps, units, spaces, known, targets, weight)
         moved, first, second = _descend(t, units, tape.gradient(loss, units), first, second)
         return moved, first, second, apart
 
@@ -163,7 +158,7 @@ def match(
 
     def make(number: int) -> list[Any]:
         units = [tf.constant(start(space, number, rng)) for space in spaces]
-        targets = _targets(taps, units, spaces, rng, skip=len(nodes))
+        targets = random_targets(taps, units, spaces, rng, skip=len(nodes))
         weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
         first = second = [tf.zeros_like(unit) for unit in units]
         for t in range(_MATCH_STEPS):
@@ -173,9 +168,37 @@ def match(
         reached.append(np.array([float(value) for value in apart]))
         return units
 
-    arrays = _in_batches(make, spaces, count, taps, verbose)
+    arrays = in_batches(make, spaces, count, taps, verbose)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
+
+
+def mismatch(
+    probe: ActivationProbe,
+    units: Sequence[Any],
+    spaces: Sequence[InputSpace],
+    known: Sequence[tuple[np.ndarray, np.ndarray]],
+    targets: Sequence[Any],
+    weight: Any,
+) -> tuple[Any, list[Any]]:
+    """What inputs are brought down in, and the distance to every BatchNorm's statistics.
+
+    Args:
+        probe: reads what reaches each BatchNorm, then the logits.
+        units: the inputs, in [0, 1] between their bounds.
+        spaces: of them.
+        known: mean and deviation that each BatchNorm has in store.
+        targets: a distribution over classes per output and input.
+        weight: of the classes, per input.
+    """
+    tf = backends.tensorflow()
+    tensors = probe(_raw(units, spaces))
+    apart = _distances(tensors[: len(known)], known)
+    number = tf.cast(tf.shape(units[0])[0], tf.float32)
+    loss = number * _STATISTICS * tf.add_n(apart) / len(known)
+    loss += tf.reduce_sum(weight * _confusion(tensors[len(known) :], targets))
+    loss += _VARIATION * sum(tf.reduce_sum(_total_variation(unit)) for unit in units)
+    return loss, apart
 
 
 def _distances(tensors: Sequence[Any], stored: Sequence[tuple[Any, Any]]) -> list[Any]:
@@ -228,7 +251,7 @@ def _total_variation(unit: Any) -> Any:
     return total
 
 
-def _in_batches(
+def in_batches(
     make: Callable[[int], list[Any]],
     spaces: Sequence[InputSpace],
     count: int,
@@ -266,7 +289,7 @@ def _confusion(logits: Sequence[Any], targets: Sequence[Any]) -> Any:
     )
 
 
-def _targets(
+def random_targets(
     taps: ActivationProbe,
     units: Sequence[Any],
     spaces: Sequence[InputSpace],

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.costs import num_macs, num_values
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural
-from keras_robust_prune.synthesis.priors import InputSpace, input_spaces
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
 from keras_robust_prune.synthesis.synthesis import PER_VALUE, make_inputs
 
@@ -68,7 +69,7 @@ def synthesize(
 
     Args:
         graph: the dense network.
-        input_range: see `input_spaces`.
+        input_range: see `input_specs`.
         choice: `"auto"` takes photographs beside inverted inputs where the inputs are pictures; `"inverted"` and
             `"procedural"` do without photographs, `"photographs"` without inversion.
         count: how many of each kind; None lets the network's size decide.
@@ -92,7 +93,7 @@ def synthesize(
     """
     if choice not in CHOICES:
         raise ValueError(f"synthesis is {choice!r}; choose one of {', '.join(map(repr, CHOICES))}.")
-    spaces = input_spaces(graph, input_range)
+    spaces = input_specs(graph, input_range)
     drawn = len(spaces) == 1 and is_picture(spaces[0])
     if choice == "photographs" and not drawn:
         raise ValueError(
@@ -102,7 +103,9 @@ def synthesize(
     split = split_activations(graph)
     found = []
     if choice != "photographs":
-        made = make_inputs(graph, input_range, count, seed, verbose, invert)
+        made = make_inputs(
+            graph, input_range, count, seed, verbose, invert, photographs=choice == "auto"
+        )
         found.append(_judged(split, "inverted", made.arrays))
     if drawn and choice != "inverted":
         name = "procedural" if choice == "procedural" else "photographs"
@@ -113,7 +116,7 @@ def synthesize(
     return tuple(found)
 
 
-def _pictures(split: Graph, space: InputSpace, name: str, count: int | None, seed: int) -> Kind:
+def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed: int) -> Kind:
     """Pictures of one kind; of twice as many those that spread evenly over the dense network's classes."""
     if count is None:
         cost = max(num_macs(split), PER_VALUE * num_values(split), 1)

@@ -19,19 +19,20 @@ import math
 import numpy as np
 
 from keras_robust_prune import backends
-from keras_robust_prune.synthesis.priors import InputSpace, smooth_noise
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.synthesis.priors import smooth_noise
 
 _SMALLEST = 8  # pixels of a side below which an input is no picture
 _LEAST = (1, 1, 0, 0)  # height, width, left and top of a crop
 _LEAVES = 160  # of one picture of dead leaves
 
 
-def is_picture(space: InputSpace) -> bool:
+def is_picture(space: InputSpec) -> bool:
     """Whether an input can be a picture: height, width, and one or three channels of numbers.
 
     Example:
-        >>> grey = InputSpace((28, 28, 1), np.float32(0), np.float32(1))
-        >>> is_picture(grey), is_picture(InputSpace((28, 28, 2), grey.lower, grey.upper))
+        >>> grey = InputSpec((28, 28, 1), np.float32(0), np.float32(1))
+        >>> is_picture(grey), is_picture(InputSpec((28, 28, 2), grey.lower, grey.upper))
         (True, False)
     """
     shape = space.shape
@@ -69,7 +70,7 @@ def _halved(picture: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(sizes)
 
 
-def crops(space: InputSpace, count: int, rng: np.random.Generator) -> np.ndarray:
+def crops(space: InputSpec, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw crops of the package's photographs, every motif alike, in [0, 1] between the bounds of the input.
 
     Sides reach from half the input's to the whole photograph's, evenly in their logarithm, with aspects of 3:4 to
@@ -84,7 +85,7 @@ def crops(space: InputSpace, count: int, rng: np.random.Generator) -> np.ndarray
         `(count, *space.shape)` float32.
 
     Example:
-        >>> space = InputSpace((32, 32, 3), np.float32(-1), np.float32(1))
+        >>> space = InputSpec((32, 32, 3), np.float32(-1), np.float32(1))
         >>> x = crops(space, 2, np.random.default_rng(0))
         >>> x.shape, bool(x.min() >= 0), bool(x.max() <= 1)
         ((2, 32, 32, 3), True, True)
@@ -156,7 +157,7 @@ def _jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0.0, 1.0)
 
 
-def procedural(space: InputSpace, count: int, rng: np.random.Generator) -> np.ndarray:
+def procedural(space: InputSpec, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw pictures that nobody took, in [0, 1]: overlapping leaves, each with a texture of its own.
 
     Half of the leaves are discs, the rest rectangles turned at random; sizes follow a power law. The ground is smooth
@@ -171,7 +172,7 @@ def procedural(space: InputSpace, count: int, rng: np.random.Generator) -> np.nd
         `(count, *space.shape)` float32.
 
     Example:
-        >>> space = InputSpace((32, 32, 1), np.float32(0), np.float32(1))
+        >>> space = InputSpec((32, 32, 1), np.float32(0), np.float32(1))
         >>> procedural(space, 2, np.random.default_rng(0)).shape
         (2, 32, 32, 1)
     """

@@ -26,8 +26,10 @@ from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.costs import num_macs, num_values
 from keras_robust_prune.synthesis import inversion
+from keras_robust_prune.synthesis.pictures import crops, procedural
 from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import logit_refs
+from keras_robust_prune.synthesis.windows import is_large, match_windows
 
 # How many inputs are made: as many as about this many multiplications of forward passes allow, and
 # 512 where five times as many do. Each input then takes about 150 passes.
@@ -75,6 +77,7 @@ def make_inputs(
     seed: int = 0,
     verbose: int = 0,
     invert: bool = True,
+    photographs: bool = True,
 ) -> MadeInputs:
     """Make inputs from nothing but the network.
 
@@ -85,6 +88,8 @@ def make_inputs(
         seed: the same seed gives the same inputs.
         verbose: 1 prints progress.
         invert: whether the network shapes them; otherwise they are what the prior draws.
+        photographs: whether large pictures may begin from crops of the package's photographs, not from procedural
+            pictures.
 
     Returns:
         The inputs. Those of the network asked for last are remembered.
@@ -101,12 +106,18 @@ def make_inputs(
     spaces = tuple(dataclasses.replace(spec, examples=None) for spec in specs)
     if count is None:
         count = usual_count(num_macs(graph), num_values(graph))
-    key = _digest(graph, spaces, (count, seed, invert))
+    key = _digest(graph, spaces, (count, seed, invert, photographs))
     if key not in _last:
         split = split_activations(graph)
         rng = np.random.default_rng([seed, 1])
         if not invert or all(space.num_tokens for space in spaces):
             made = MadeInputs(tuple(space.raw(start(space, count, rng)) for space in spaces))
+        elif inversion.statistics(split) and len(spaces) == 1 and is_large(spaces[0]):
+            draw = crops if photographs else procedural
+            (space,) = spaces
+            made = MadeInputs(
+                *match_windows(split, logit_refs(split), space, count, rng, draw, verbose)
+            )
         elif inversion.statistics(split):
             made = MadeInputs(
                 *inversion.match(split, logit_refs(split), spaces, count, rng, verbose)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import network
 
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis import inversion
@@ -19,14 +20,13 @@ from keras_robust_prune.synthesis.pictures import (
     photographs,
     procedural,
 )
-from keras_robust_prune.synthesis.priors import InputSpace
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 FOLDER = importlib.resources.files("keras_robust_prune.synthesis") / "photographs"
 
 
-def space(*shape: int, num_tokens: int = 0) -> InputSpace:
-    return InputSpace(shape, np.float32(0), np.float32(1), num_tokens)
+def space(*shape: int, num_tokens: int = 0) -> InputSpec:
+    return InputSpec(shape, np.float32(0), np.float32(1), num_tokens)
 
 
 def test_photographs_are_many_small_and_named_with_author_and_licence():

@@ -1,0 +1,131 @@
+"""Inversion of large pictures: from a picture, window by window, instead of from noise and whole.
+
+A picture of 224 x 224 has the texture that BatchNorm's statistics ask for already; what it lacks are the network's
+classes. A few steps against windows of half its side, a quarter of the work each, and fewer against the whole give
+them.
+
+Reference:
+    [Yin et al., 2020](https://arxiv.org/abs/1912.08795) start from noise and take 2,000 steps and more. Starting from
+    pictures, windows and steps of the gradient's sign are ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.synthesis import inversion
+from keras_robust_prune.synthesis.pictures import is_picture
+from keras_robust_prune.synthesis.probe import ActivationProbe
+
+_LARGE = 96  # pixels of the shorter side from which this pays
+_WINDOWED, _WHOLE = 16, 6  # steps; where a network takes one size only, `_WHOLE_ONLY`
+_WHOLE_ONLY = 12
+_RATE, _LAST_RATE = 0.05, 0.002  # of a step, as a share of the range
+
+Draw = Callable[[InputSpec, int, np.random.Generator], np.ndarray]
+
+
+def is_large(space: InputSpec) -> bool:
+    """Whether an input is a picture large enough for windows of half its side."""
+    return is_picture(space) and min(space.shape[:2]) >= _LARGE
+
+
+def match_windows(
+    graph: Graph,
+    logits: Sequence[Ref],
+    space: InputSpec,
+    count: int,
+    rng: np.random.Generator,
+    draw: Draw,
+    verbose: int = 0,
+) -> tuple[tuple[np.ndarray, ...], dict[str, float]]:
+    """Bring pictures to the network's classes and nearer to every BatchNorm's mean and deviation.
+
+    Args:
+        graph: the network, activations split off, with one input, a picture.
+        logits: its outputs before their last activation.
+        space: of the input.
+        count: how many are made.
+        rng: of everything drawn.
+        draw: gives the pictures to begin with, such as `pictures.crops`.
+        verbose: 1 prints progress.
+
+    Returns:
+        The inputs in a tuple of one array, `(count, *shape)` float32, raw; and per BatchNorm layer the distance that
+        is left.
+    """
+    tf = backends.tensorflow()
+    nodes = inversion.statistics(graph)
+    refs = [*[node.inputs[0] for node in nodes], *logits]
+    whole = ActivationProbe(graph, refs)
+    known = [inversion.stored(graph, node) for node in nodes]
+    height, width = space.shape[:2]
+    half = (height // 2, width // 2)
+    part = _of_any_size(graph, refs, (*half, space.shape[2]))
+    sizes = [half] * _WINDOWED + [(height, width)] * _WHOLE
+    if part is None:
+        sizes = [(height, width)] * _WHOLE_ONLY
+
+    def stepper(probe: ActivationProbe) -> Any:
+        @tf.function(autograph=False, reduce_retracing=True)
+        def step(unit: Any, targets: Any, weight: Any, rate: Any) -> tuple[Any, Any]:
+            with tf.GradientTape() as tape:
+                tape.watch(unit)
+                loss, apart = inversion.mismatch(probe, [unit], [space], known, targets, weight)
+            return tf.clip_by_value(
+                unit - rate * tf.sign(tape.gradient(loss, unit)), 0.0, 1.0
+            ), apart
+
+        return step
+
+    on_whole, on_part = stepper(whole), stepper(part or whole)
+    reached: list[np.ndarray] = []
+
+    def make(number: int) -> list[Any]:
+        unit = draw(space, number, rng)
+        targets = inversion.random_targets(
+            whole, [tf.constant(unit)], [space], rng, skip=len(nodes)
+        )
+        weight = tf.ones(number)
+        for index, (tall, wide) in enumerate(sizes):
+            top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+            window = unit[:, top : top + tall, left : left + wide]
+            rate = _RATE * 0.5 * (1 + math.cos(math.pi * index / len(sizes))) + _LAST_RATE
+            step = on_whole if (tall, wide) == (height, width) else on_part
+            moved, apart = step(tf.constant(window), targets, weight, tf.constant(rate, tf.float32))
+            window[...] = np.asarray(moved)
+        reached.append(np.array([float(value) for value in apart]))
+        return [unit]
+
+    arrays = inversion.in_batches(make, [space], count, whole, verbose)
+    means = np.mean(reached, axis=0)
+    return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
+
+
+def _of_any_size(
+    graph: Graph, refs: Sequence[Ref], smaller: tuple[int, ...]
+) -> ActivationProbe | None:
+    """A probe that takes pictures of any size; None if the network takes only one."""
+    tf = backends.tensorflow()
+    (ref,) = graph.inputs
+    name = graph.node[ref.node].layer
+    layer = graph.layers[name]
+    config = dict(layer.config)
+    for key in ("batch_input_shape", "batch_shape", "shape"):
+        if config.get(key) is not None:
+            config[key] = (*tuple(config[key])[:-3], None, None, smaller[-1])
+    layers = {**graph.layers, name: dataclasses.replace(layer, config=config)}
+    try:
+        probe = ActivationProbe(dataclasses.replace(graph, layers=layers), refs)
+        probe([tf.zeros((1, *smaller))])
+    except (ValueError, TypeError, tf.errors.OpError):
+        return None
+    return probe
