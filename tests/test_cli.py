@@ -226,3 +226,11 @@ def test_export_writes_several_files(
     assert cli.run([*words, "--quantize=int8", "--max_runtime=1.13"]) == 1
     assert "--dense_per_tensor" in capsys.readouterr().err
     assert names(tmp_path) == {"a.float16.tflite", "a.int8_uint8.tflite"}
+
+
+def test_a_missed_target_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prune", NETWORK, str(tmp_path / "small.h5"), "--method=norm", "--round_to=64"]
+    assert cli.run([*words, "--quiet"]) == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert re.match(r"warning: 0\.0% of the units were removed, 50\.0% were asked for", errors[0])

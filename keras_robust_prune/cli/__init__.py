@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, logging
 
@@ -148,6 +150,19 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
+def _told(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """A warning is one line; what libraries say to programmers is not for users."""
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
 def run(words: Sequence[str]) -> int:
     """Does what a command line asks for.
 
@@ -176,7 +191,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def execute(args: argparse.Namespace) -> int:
     """Runs the command that was parsed; see `run`."""
     try:
-        COMMANDS[args.command](args)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _told
+            COMMANDS[args.command](args)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

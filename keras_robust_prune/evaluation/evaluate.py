@@ -83,7 +83,7 @@ def evaluate(
         >>> found.accuracy, found["pgd@0.1"]
         (1.0, 0.5)
     """
-    name = _describe(model)
+    title = _describe(model)
     if trust:
         model, reference, surrogate = map(trusted, (model, reference, surrogate))
     measuring = _Measuring.prepare(
@@ -103,7 +103,7 @@ def evaluate(
         measuring.look_for_masking(head, chosen)
     for name, severity in damages:
         measuring.corruption(name, severity)
-    return measuring.result(name)
+    return measuring.result(title)
 
 
 @dataclasses.dataclass(eq=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import types
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.inputs.loading import MOST
 from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers.asking import input_specs
@@ -23,12 +25,13 @@ from keras_robust_prune.methods.constants import without_dead_units
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.pruning.checkpoint import load_state, save_state
-from keras_robust_prune.pruning.result import PruningResult, tier_of
+from keras_robust_prune.pruning.result import PruningResult, fraction_removed, tier_of
 from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups, kept_names
 from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.training.likeness import compiled_like, own_steps, with_class_of
 from keras_robust_prune.training.wrappers import (
     plan_of,
     set_masks,
@@ -36,6 +39,9 @@ from keras_robust_prune.training.wrappers import (
     wrap_graph,
     write_weights,
 )
+
+# A target that is missed by more is worth a warning; less comes of whole widths.
+MISSED = 0.05
 
 
 class Pruner:
@@ -55,7 +61,8 @@ class Pruner:
 
     Raises:
         ModelError: the model cannot be read.
-        ValueError: no unit of it can be removed, or `keep` names no layer of it.
+        ValueError: no unit of it can be removed, `keep` names no layer of it, the inputs do not fit, or
+            its class has a `train_step` of its own and cannot be made from inputs and outputs.
 
     Example:
         >>> import tf_keras
@@ -79,7 +86,10 @@ class Pruner:
         seed: int = 0,
         trust: bool = False,
     ) -> None:
-        given = read(strip(model, trust))
+        self._given = strip(model, trust)
+        given = read(self._given)
+        if own_steps(self._given):
+            with_class_of(self._given, build(given))  # refused now, not when all is done
         keep = kept_names(keep)
         groups = find_groups(given, keep)
         self.inputs = input_specs(given, input_range, calibration)
@@ -152,14 +162,16 @@ class Pruner:
 
     def fit(
         self,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         callbacks: Sequence[Any] = (),
         verbose: int = 1,
     ) -> Any:
         """Prune, one epoch per step. A further `fit` goes on from where this one ended.
 
         Args:
-            validation_data: inputs and labels; they are reported on, and decide nothing.
+            validation_data: inputs and labels as Keras's `evaluate` takes them: a tuple, a
+                `tf.data.Dataset`, a `Sequence`, or a generator, which is read once. They are reported
+                on, and decide nothing.
             callbacks: Keras callbacks; they see the masked model and one epoch per step.
             verbose: 0 is silent.
 
@@ -168,6 +180,7 @@ class Pruner:
             the method measures (`energy`, `output_l1`, `output_entropy`), and the validation
             metrics as `val_...`.
         """
+        validation_data = _repeatable(validation_data)
         hooks, history = self._hooks(validation_data, callbacks, verbose)
         if self._checkpoint is not None and self._checkpoint.exists() and not self.state.step:
             begin = Plan.empty(self.groups)
@@ -181,7 +194,6 @@ class Pruner:
         steps = self._method.steps(problem)
         while True:
             began = time.monotonic()
-            hooks.on_epoch_begin(self.state.step)
             state = next(steps, None)
             if state is None:
                 break
@@ -190,6 +202,7 @@ class Pruner:
                 if broken:
                     self.stopped = broken
                     break
+            hooks.on_epoch_begin(self.state.step)
             logs = self._take(state, validation_data)
             plans.append(state.plan)
             hooks.on_epoch_end(state.step - 1, logs)
@@ -200,6 +213,7 @@ class Pruner:
                 break
         hooks.on_train_end()
         self._follow(plans)
+        self._check_target()
         self.criterion = "" if self._criterion is None else self._criterion.met_by(self.graph)
         return history
 
@@ -218,8 +232,8 @@ class Pruner:
 
     @property
     def model(self) -> Any:
-        """The smaller model as it stands, of the Keras that was given."""
-        return build(self.graph)
+        """The smaller model as it stands, of the Keras that was given, compiled like it."""
+        return compiled_like(self._given, with_class_of(self._given, build(self.graph)))
 
     @property
     def plan(self) -> Plan:
@@ -234,7 +248,7 @@ class Pruner:
         """
         graph = self.graph
         return PruningResult(
-            model=build(graph),
+            model=self.model,
             plan=self.plan,
             history=dict(history.history),
             tier=tier_of(self._method, self._options["calibration"], self.inputs),
@@ -244,6 +258,27 @@ class Pruner:
             stopped=self.stopped,
             criterion=self.criterion,
             inputs=self.inputs,
+            measure=self._wanted["measure"],
+            asked=self._asked(),
+        )
+
+    def _asked(self) -> float:
+        """The fraction that was to be removed."""
+        return max(self._problem(0).fractions(1.0), default=0.0)
+
+    def _check_target(self) -> None:
+        """Warns where the run ended clearly beside its target."""
+        measure, asked = self._wanted["measure"], self._asked()
+        removed = fraction_removed(self.dense, self.graph, self.plan, measure)
+        if self.stopped or abs(removed - asked) <= MISSED:
+            return
+        limits = [f"round_to={self._options['round_to']}"] * (self._options["round_to"] > 1)
+        limits += ["layers that are kept"] * bool(self.groups.kept)
+        warnings.warn(
+            f"{removed:.1%} of the {measure} were removed, {asked:.1%} were asked for: widths are whole, every"
+            f" layer keeps a unit{''.join(f', {limit}' for limit in limits)}. krp.inspect(model) tells what"
+            " can be removed.",
+            stacklevel=3,
         )
 
     def _problem(self, verbose: int) -> Problem:
@@ -296,7 +331,10 @@ class Pruner:
             **state.metrics,
         }
         if validation_data is not None:
-            found = self._masked.evaluate(*validation_data, verbose=0, return_dict=True)
+            given = {"x": validation_data}
+            if isinstance(validation_data, (tuple, list)):
+                given = dict(zip(("x", "y", "sample_weight"), validation_data, strict=False))
+            found = self._masked.evaluate(**given, verbose=0, return_dict=True)
             if (self._metrics or {}).get("loss") is None:
                 found.pop("loss", None)
             logs.update({f"val_{name}": float(value) for name, value in found.items()})
@@ -315,6 +353,21 @@ class Pruner:
                 step = self.state.step - (len(plans) - 1 - index)
                 self.state = PruningState(step, mask(graph, self.groups, plan), plan)
                 return
+
+
+def _repeatable(data: Any) -> Any:
+    """Validation data that can be gone through after every step: a generator's batches as one."""
+    if not isinstance(data, Iterator):
+        return data
+    batches: list[Any] = []
+    seen = 0
+    for batch in data:
+        batches.append(batch)
+        seen += len(np.asarray(batch[-1]))
+        if seen >= MOST:
+            break
+    nest = backends.tensorflow().nest
+    return nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def plan_of_state(plan: Plan, visible: Plan) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.problem import Method
+from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.surgery.summary import Comparison, compare
 
@@ -22,6 +23,14 @@ def tier_of(method: Method, calibration: Any, inputs: Sequence[InputSpec]) -> st
     if examples is None:
         return "T1: weights, and inputs made from the network; no data"
     return f"T2: {len(examples):,} unlabelled inputs"
+
+
+def fraction_removed(dense: Graph, pruned: Graph, plan: Plan, measure: str) -> float:
+    """What was removed of what the target counts: `"units"`, `"params"` or `"macs"`."""
+    if measure == "units":
+        return plan.fraction
+    count = num_macs if measure == "macs" else (lambda graph: graph.num_params)
+    return 1.0 - count(pruned) / max(count(dense), 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +47,8 @@ class PruningResult:
         graph: the network after.
         stopped: why pruning ended before its target; empty if it did not.
         inputs: what each input of the network may be.
+        measure: what the target counts.
+        asked: the fraction of it that was to be removed.
         criterion: what was asked with `stop=`, and what the model keeps of it, measured again.
     """
 
@@ -51,6 +62,13 @@ class PruningResult:
     stopped: str = ""
     criterion: str = ""
     inputs: tuple[InputSpec, ...] = ()
+    measure: str = "units"
+    asked: float = 0.0
+
+    @property
+    def removed(self) -> float:
+        """The fraction that was removed of what the target counts; beside `asked` where widths allow no better."""
+        return fraction_removed(self.dense, self.graph, self.plan, self.measure)
 
     @property
     def promise(self) -> str:
@@ -74,6 +92,9 @@ class PruningResult:
             `print(result.summary())`
         """
         notes = [f"method: {self.method}", f"decided on {self.tier}"]
+        notes.append(
+            f"removed {self.removed:.1%} of the {self.measure}, {self.asked:.1%} asked for"
+        )
         notes += [f"input {spec}" for spec in self.inputs]
         if self.stopped:
             notes.append(f"stopped early: {self.stopped}")

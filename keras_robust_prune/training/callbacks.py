@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
@@ -15,7 +17,7 @@ from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.schedules import check_fraction
 from keras_robust_prune.surgery.cutting import mask
-from keras_robust_prune.surgery.groups import find_groups
+from keras_robust_prune.surgery.groups import find_groups, kept_names
 from keras_robust_prune.training.wrappers import masked_layers, plan_of, set_masks, write_weights
 
 HOOKS = [f"on_{mode}_{end}" for mode in ("train", "test", "predict") for end in ("begin", "end")]
@@ -91,8 +93,9 @@ class RobustPruning(NeutralCallback):
         begin: the first epoch, counted from 0, at whose begin units go.
         end: the last such epoch.
         method: as for `prune`; `"robust"` without its imitation, because training follows.
-        schedule: any `schedule(epoch) -> (should_prune, fraction)`, such as a
-            `tfmot.sparsity.keras.PruningSchedule`, instead of target, begin and end.
+        schedule: any `schedule(epoch) -> (should_prune, fraction)` instead of target, begin and end. A
+            `tfmot.sparsity.keras.PruningSchedule` whose `frequency` is above 1 counts training steps, as
+            in tfmot; what it asks for is removed at the begin of the next epoch.
         input_range: the valid inputs, as for `prune`.
         calibration: as for `prune`.
         keep: names of layers whose units stay.
@@ -128,7 +131,7 @@ class RobustPruning(NeutralCallback):
         self.schedule = schedule or EpochSchedule(self.target, begin, end)
         self.input_range = input_range
         self.calibration = calibration
-        self.keep = tuple(keep)
+        self.keep = kept_names(keep)
         self.seed = seed
         self.inputs: tuple[InputSpec, ...] = ()
         self.logs: dict[str, float] = {}
@@ -151,7 +154,7 @@ class RobustPruning(NeutralCallback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Removes what the schedule asks for; weights and masks change only when all is decided."""
-        should_prune, fraction = self.schedule(epoch)
+        should_prune, fraction = self._asked(epoch)
         if not bool(should_prune) or float(fraction) <= 0.0:
             return
         graph = read(self.model)
@@ -174,6 +177,18 @@ class RobustPruning(NeutralCallback):
             write_weights(self.model, state.graph)
             set_masks(self.model, graph, groups, state.plan)
             self.logs = {"pruned_fraction": state.plan.fraction, **state.metrics}
+
+    def _asked(self, epoch: int) -> tuple[Any, Any]:
+        """What the schedule says now; one with a `frequency` counts training steps, as in tfmot."""
+        frequency = int(getattr(self.schedule, "frequency", 1))
+        if frequency <= 1:
+            return self.schedule(epoch)
+        begin, end = (int(getattr(self.schedule, name)) for name in ("begin_step", "end_step"))
+        done = int(np.asarray(self.model.optimizer.iterations))
+        last = min(done, end) if end >= 0 else done
+        if last < begin:
+            return False, 0.0
+        return self.schedule(begin + (last - begin) // frequency * frequency)
 
     @property
     def _forbids_inputs(self) -> bool:

@@ -26,6 +26,7 @@ from keras_robust_prune.layers.padding import entrance, spelled_out, without_mas
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.training.likeness import with_class_of
 
 
 @functools.cache
@@ -49,6 +50,7 @@ def masked_class(keras: str) -> Any:
             super().__init__(layer, **kwargs)
             self.axis, self.length = int(axis), int(length)
             self.mask_is_scheduled = False
+            self.fraction_pruned = 0.0
 
         @property
         def krp_masked_layer(self) -> Any:
@@ -133,11 +135,12 @@ def wrap(model: Any, keep: Iterable[str] = (), trust: bool = False) -> Any:
 
     Returns:
         A model of the same Keras that computes and trains like the one given, until
-        `RobustPruning` sets masks in its `fit`. A model that is wrapped already is returned as it
-        is.
+        `RobustPruning` sets masks in its `fit`, of the same class if that has a `train_step` of its
+        own. A model that is wrapped already is returned as it is.
 
     Raises:
-        ValueError: no unit of the model can be removed.
+        ValueError: no unit of the model can be removed, or its class has a `train_step` and cannot be
+            made from inputs and outputs.
 
     Example:
         >>> import tf_keras
@@ -151,7 +154,7 @@ def wrap(model: Any, keep: Iterable[str] = (), trust: bool = False) -> Any:
     if masked_layers(model):
         return model
     graph = read(model)
-    return wrap_graph(graph, find_groups(graph, keep))
+    return with_class_of(model, wrap_graph(graph, find_groups(graph, keep)))
 
 
 def wrap_graph(graph: Graph, groups: ChannelGroups) -> Any:
@@ -214,6 +217,7 @@ def set_masks(model: Any, graph: Graph, groups: ChannelGroups, plan: Plan) -> No
             mine = group == index
             mask[mine] = ~dropped[unit[mine]]
         wrapped[name].mask.assign(mask)
+        wrapped[name].fraction_pruned = plan.fraction
 
 
 def plan_of(model: Any, graph: Graph, groups: ChannelGroups) -> Plan:
@@ -254,6 +258,9 @@ def strip(model: Any, trust: bool = False) -> Any:
         A model of the same Keras without wrappers, masked units cut away. A model without wrappers
         is returned as it is.
 
+    Warns:
+        UserWarning: weights from before the pruning have been restored.
+
     Example:
         >>> import tf_keras
         >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(8), tf_keras.layers.Dense(2)]
@@ -269,4 +276,20 @@ def strip(model: Any, trust: bool = False) -> Any:
         return model
     graph = read(model)
     groups = find_groups(graph)
-    return build(cut(graph, groups, plan_of(model, graph, groups)))
+    plan = plan_of(model, graph, groups)
+    _check_restored(model, plan)
+    return with_class_of(model, build(cut(graph, groups, plan)))
+
+
+def _check_restored(model: Any, plan: Plan) -> None:
+    """Warns where callbacks have brought back weights, and with them masks, from before the pruning."""
+    layers = masked_layers(model).values()
+    pruned = max((layer.fraction_pruned for layer in layers), default=0.0)
+    if plan.fraction < pruned - 1e-6:
+        warnings.warn(
+            f"'{model.name}' was pruned by {pruned:.1%}, but its masks remove {plan.fraction:.1%} of the"
+            " units: weights from before the pruning have been restored, as by"
+            " EarlyStopping(restore_best_weights=True). Let that begin after the last pruning:"
+            " EarlyStopping(start_from_epoch=...), or restore a checkpoint from then.",
+            stacklevel=3,
+        )
