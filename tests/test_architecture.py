@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from keras_robust_prune.graph.graph import INPUT
+from keras_robust_prune.layers.base import KERAS
+from keras_robust_prune.primitives.base import Primitive
+
 ROOT = Path(__file__).parent.parent
 NAME = "keras_robust_prune"
 PACKAGE = ROOT / NAME
@@ -35,6 +39,13 @@ BEHIND_THE_DOOR = {
     "keras",
     "tensorflow_model_optimization",
     "ai_edge_litert",
+}
+# Whoever reads and makes Keras's own models names what it makes, or refuses to run; a graph knows its inputs.
+NAME_LAYERS = {
+    "graph.graph": {INPUT},
+    "keras_io.batch": {"Concatenate", "Reshape"},
+    "keras_io.traversal": {"Identity"},
+    "keras_io.vetting": {"TFOpLambda"},
 }
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
@@ -98,6 +109,33 @@ def test_no_module_imports_itself_through_others() -> None:
                 node.body = []
         edges[name] = {found for found in imports_in(tree) if found in MODULES} - {NAME}
     graphlib.TopologicalSorter(edges).prepare()
+
+
+def test_only_layers_and_primitives_ask_of_what_class_a_thing_is() -> None:
+    """One layer, one place: elsewhere no class of Keras's layers is named, and none of a primitive is asked for."""
+    kinds = {kind for kind in KERAS if "*" not in kind} | {INPUT}
+    primitives = {kind.__name__ for kind in (Primitive, *_below(Primitive))}
+    found: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        if room_of(name) in ("layers", "primitives"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(named, str) and named in kinds:
+                found.setdefault(name.removeprefix(f"{NAME}."), set()).add(named)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "isinstance",
+                "issubclass",
+            ):
+                asked = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+                assert not asked & primitives, f"{name}, line {node.lineno}: ask the primitive"
+    assert found == NAME_LAYERS
+
+
+def _below(kind: type) -> Iterator[type]:
+    for inner in kind.__subclasses__():
+        yield inner
+        yield from _below(inner)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=ids)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import INPUT
 from keras_robust_prune.keras_io.batch import free_batch
 from keras_robust_prune.keras_io.layers import is_layer
 from keras_robust_prune.keras_io.symbolic import (
@@ -212,7 +213,7 @@ def record(
         inner = layer_of(node)
         if getattr(inner, "weights", ()) and not found.holds(inner):
             raise Closed(f"calls a layer with weights that it does not hold, '{inner.name}'")
-        if type(inner).__name__ == "InputLayer":
+        if type(inner).__name__ == INPUT:
             raise Closed("reads a tensor that it is not given")
     return found
 
