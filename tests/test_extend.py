@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 
 from keras_robust_prune.evaluation.attacks.registry import ATTACKS
+from keras_robust_prune.layers import base
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture(autouse=True)
-def _attacks_as_they_were() -> Iterator[None]:
-    before = dict(ATTACKS)
+def _registries_as_they_were() -> Iterator[None]:
+    before = [(table, dict(table)) for table in (ATTACKS, base._USERS)]
     yield
-    ATTACKS.clear()
-    ATTACKS.update(before)
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -30,6 +32,19 @@ def test_the_example_runs(section: str, tmp_path: Path, monkeypatch: pytest.Monk
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, f"extend.md, {section}", "exec"), names)
+
+
+def test_the_layer_is_cut_by_half(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", SECTIONS["A layer"], re.DOTALL):
+        exec(compile(block, "extend.md", "exec"), names)
+    shown = capsys.readouterr().out
+    assert re.search(rf"^first +FirstConv .* {36 * 9 * 2 * 4:,}$", shown, re.MULTILINE)
+    assert re.search(rf"^second +FirstConv .* {36 * 9 * 4 * 4:,}$", shown, re.MULTILINE)
+    assert (tmp_path / "small.tflite").exists()
 
 
 def test_the_attack_is_named_and_stronger_than_one_step(capsys: pytest.CaptureFixture[str]) -> None:
