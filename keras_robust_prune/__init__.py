@@ -105,4 +105,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *MENU, *ROOMS})
+    return sorted({"__version__", *MENU, *ROOMS})

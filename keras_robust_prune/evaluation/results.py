@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from keras_robust_prune.reporting.measurement import Measurement
+from keras_robust_prune.reporting.tables import table
 
 CLEAN, ATTACK, CORRUPTION, AGREEMENT = "clean", "attack", "corruption", "agreement"
 ALL_HEADS = "all outputs"
@@ -111,8 +113,9 @@ class Evaluation:
         >>> measure = Measure("probability", "clean", "clean", np.array([True, True, False, True]))
         >>> print(Evaluation("toy", 4, (measure,)))
         toy, 4 inputs
-        measure   accuracy   95 % interval
-        clean        .7500   [.3006, .9544]
+        measure  accuracy   95 % interval
+        ---------------------------------
+        clean       .7500  [.3006, .9544]
         >>> Evaluation("toy", 4, (measure,))["clean"]
         0.75
     """
@@ -157,6 +160,20 @@ class Evaluation:
         values = [m.value for m in self.measures if m.kind == CORRUPTION and m.head in head]
         return sum(values) / len(values) if values else math.nan
 
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Every share as a `Measurement`, with Wilson's 95 % interval."""
+        return tuple(
+            Measurement(
+                m.name if len(self.heads) == 1 else f"{m.name} of {m.head}",
+                m.value,
+                *m.interval,
+                len(m.holds),
+                self.subject,
+            )
+            for m in self.measures
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, ready for JSON."""
         return {
@@ -169,9 +186,9 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{self.subject}, {self.num_inputs:,} inputs"]
         many = len(self.heads) > 1
-        rows = [("measure", *(("output",) if many else ()), "accuracy", "95 % interval")]
-        rows += [self._row(m, many) for m in self.measures if m.kind != CORRUPTION]
-        lines += _table(rows)
+        header = ("measure", *(("output",) if many else ()), "accuracy", "95 % interval")
+        rows = [self._row(m, many) for m in self.measures if m.kind != CORRUPTION]
+        lines.append(table(header, rows, left=1 + many))
         for head in self.heads:
             lines += self._corruptions(head, many)
         lines += [f"warning: {warning}" for warning in self.warnings]
@@ -193,30 +210,15 @@ class Evaluation:
         if not found:
             return []
         severities = sorted({severity for values in found.values() for severity in values})
-        rows = [("corruption", *severities, "mean")]
+        rows = []
         for name, values in found.items():
             cells = [_share(values[s]) if s in values else "" for s in severities]
             rows.append((name, *cells, _share(sum(values.values()) / len(values))))
         title = f"accuracy of {head!r} by severity" if many else "accuracy by severity"
-        return ["", title, *_table(rows)]
+        return ["", title, table(("corruption", *severities, "mean"), rows)]
 
 
 def _share(value: float) -> str:
     """`.9876`, `1.000`."""
     text = f"{value:.4f}"
     return text[:5] if text.startswith("1") else text.lstrip("0")
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Lines with the text columns left, columns of numbers right."""
-    rows = list(rows)
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    number = [all(row[k][:1] in ("", ".", "1") for row in rows[1:]) for k in range(len(widths))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, number, strict=True)
-        ]
-        lines.append("   ".join(cells).rstrip())
-    return lines

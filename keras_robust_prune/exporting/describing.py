@@ -18,7 +18,7 @@ from keras_robust_prune.exporting.runtimes import (
     as_numbers,
     runtime_of,
 )
-from keras_robust_prune.surgery.summary import table
+from keras_robust_prune.reporting.tables import table
 
 
 @dataclasses.dataclass(frozen=True)

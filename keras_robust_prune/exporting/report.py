@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from keras_robust_prune.evaluation.results import Evaluation
 from keras_robust_prune.exporting.tflite import ExportReport
 from keras_robust_prune.keras_io.outputs import PAGE_MARK
-from keras_robust_prune.surgery.summary import Comparison, count, table
+from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.surgery.summary import Comparison, count
 
 MARK = PAGE_MARK.decode()  # by it a later run knows the page for one that it may replace
 HEADER = ("measured", "before", "after")

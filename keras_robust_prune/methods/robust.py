@@ -26,6 +26,7 @@ from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.repair import compensation, readers
 from keras_robust_prune.methods.repair.distillation import hold_back, imitate
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered, estimate, measure
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.groups import ChannelGroup
@@ -217,12 +218,10 @@ class _Work:
         start = plan if plan.widths else Plan.empty(self.problem.groups)
         plan, total = start, 0.0
         pending = [group for group in self.problem.groups.groups if goal[group.name]]
-        for name in self.readers:
+        for name in Progress.over("repair", self.readers, self.problem.verbose):
             mine = [group for group in self.groups[name] if goal[group.name]]
             if not mine:
                 continue
-            if self.problem.verbose:
-                print(f"repairing {name}", flush=True)
             split = split_activations(graph)
             known = {name: self.measure(split, name)}
             chosen = [group for group in mine if group in pending]

@@ -8,9 +8,10 @@ from typing import Any
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.reporting.tables import table
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
-from keras_robust_prune.surgery.summary import count, table
+from keras_robust_prune.surgery.summary import count
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from keras_robust_prune.graph.graph import Graph, Shape
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.reporting.tables import table
 
 
 class LayerCost(NamedTuple):
@@ -160,32 +160,6 @@ def compare(dense: Any, pruned: Any) -> Comparison:
         total                        58     30    48     24
     """
     return Comparison(summary(dense), summary(pruned))
-
-
-def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, foot: int = 0
-) -> str:
-    """Text in columns: the first `left` of them aligned left, the last `foot` rows set apart.
-
-    Example:
-        >>> print(table(("layer", "units"), [("dense", "64"), ("output", "10")]))
-        layer   units
-        -------------
-        dense      64
-        output     10
-    """
-    cells = [tuple(header), *map(tuple, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    body, end = lines[1 : len(lines) - foot], lines[len(lines) - foot :]
-    return "\n".join([lines[0], rule, *body, *([rule] if end else []), *end])
 
 
 def count(number: int | None) -> str:

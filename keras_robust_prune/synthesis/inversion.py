@@ -11,7 +11,6 @@ Reference:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
 from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.synthesis.priors import InputSpace, start
 from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
@@ -260,13 +260,11 @@ def in_batches(
 ) -> tuple[np.ndarray, ...]:
     """All inputs, made in even batches of one size: nothing is compiled twice, few are made in vain."""
     size = math.ceil(count / math.ceil(count / taps.batch_size()))
-    began, parts = time.monotonic(), []
-    for done in range(0, count, size):
-        units = make(size)
-        parts.append([np.asarray(unit) for unit in units])
-        if verbose:
-            seconds = time.monotonic() - began
-            print(f"making inputs: {min(done + size, count)}/{count}, {seconds:.0f} s", flush=True)
+    parts = []
+    with Progress("synthetic inputs", count, verbose) as progress:
+        for done in range(0, count, size):
+            parts.append([np.asarray(unit) for unit in make(size)])
+            progress.update(min(size, count - done))
     joined = [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
     return tuple(space.raw(unit) for space, unit in zip(spaces, joined, strict=True))
 

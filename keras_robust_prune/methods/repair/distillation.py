@@ -20,6 +20,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.synthesis.perturbation import radius
 from keras_robust_prune.synthesis.priors import InputSpace
@@ -91,8 +92,6 @@ def imitate(
     steps = course.train(sources, seed, seconds, verbose)
     after = course.error(held)
     kept = bool(math.isfinite(after) and after < before)
-    if verbose:
-        print(f"imitation error {before:.4f} -> {after:.4f}{'' if kept else ', not kept'}")
     graph = course.trained() if kept else pruned
     return Imitation(graph, kept, before, after, course.radius, steps)
 
@@ -212,28 +211,28 @@ class _Course:
         tf = backends.tensorflow()
         rng = np.random.default_rng([seed, 4])
         began = time.monotonic()
-        shown = began
         inputs = [np.concatenate(same) for same in zip(*sources, strict=True)]
         counts = np.array([len(source[0]) for source in sources])
         starts = np.cumsum(counts) - counts
         now = began
-        for number in range(self.num_steps):
-            progress = max(number / self.num_steps, (now - began) / seconds)
-            kind = rng.integers(0, len(sources), (2, _BATCH))
-            rows = starts[kind] + rng.integers(0, counts[kind])
-            key = tf.constant([seed, number], tf.int32)
-            pairs = zip(inputs, self.spaces, strict=True)
-            batch = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
-            loss = self.step(
-                tf.constant(float(number)), tf.constant(progress, tf.float32), key, *batch
-            )
-            now = time.monotonic()
-            if verbose and now - shown > 5:
-                shown = now
-                print(f"imitating: {number}/{self.num_steps}, loss {float(loss):.4f}", flush=True)
-            if now - began > seconds:
-                return number + 1
-        return self.num_steps
+        done = 0
+        with Progress("distillation", self.num_steps, verbose) as bar:
+            for number in range(self.num_steps):
+                progress = max(number / self.num_steps, (now - began) / seconds)
+                kind = rng.integers(0, len(sources), (2, _BATCH))
+                rows = starts[kind] + rng.integers(0, counts[kind])
+                key = tf.constant([seed, number], tf.int32)
+                pairs = zip(inputs, self.spaces, strict=True)
+                batch = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
+                self.step(
+                    tf.constant(float(number)), tf.constant(progress, tf.float32), key, *batch
+                )
+                now = time.monotonic()
+                bar.update()
+                done = number + 1
+                if now - began > seconds:
+                    break
+        return done
 
     def error(self, sources: Sequence[Sequence[np.ndarray]]) -> float:
         """Mean squared error over the logits' variance, on inputs and around them."""

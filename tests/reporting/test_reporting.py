@@ -1,0 +1,61 @@
+"""How far the work is, and what was measured."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from keras_robust_prune.evaluation.results import Evaluation, Measure
+from keras_robust_prune.reporting import progress as module
+from keras_robust_prune.reporting.measurement import Measurement
+from keras_robust_prune.reporting.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(out: io.StringIO, monkeypatch: pytest.MonkeyPatch, delay: float, verbose: int = 1) -> str:
+    """What 200 parts write that take no time, with the delays shortened to `delay` seconds."""
+    monkeypatch.setattr(module, "DELAY", delay)
+    monkeypatch.setattr(module, "BETWEEN_LINES", delay)
+    with Progress("repair", 200, verbose, out) as progress:
+        for _ in range(200):
+            progress.update()
+    return out.getvalue()
+
+
+def test_a_line_moves_in_a_terminal_and_is_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(Terminal(), monkeypatch, 0.0)
+    assert "\n" not in text
+    assert "repair:   0%" in text
+    assert text.rsplit("\r", 1)[1].strip() == ""
+
+
+def test_lines_in_a_pipe_are_whole_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(io.StringIO(), monkeypatch, 0.0)
+    assert "\r" not in text
+    assert all(line.startswith("repair: ") for line in text.splitlines())
+    assert 1 <= len(text.splitlines()) <= 201
+    assert shown(io.StringIO(), monkeypatch, 60.0) == ""
+
+
+@pytest.mark.parametrize("out", [Terminal(), io.StringIO()])
+def test_short_work_and_silence_write_nothing(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shown(out, monkeypatch, 60.0) == ""
+    assert shown(out, monkeypatch, 0.0, verbose=0) == ""
+
+
+def test_a_share_is_a_measurement() -> None:
+    measure = Measure("class", "attack", "pgd@0.1", np.array([True] * 8 + [False] * 2))
+    (found,) = Evaluation("toy", 10, (measure,)).measurements
+    assert (found.name, found.number, found.num_samples) == ("pgd@0.1", 0.8, 10)
+    assert found.interval == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Wilson's, of 8 in 10
+    assert found.to_dict()["measured_on"] == "toy"
+    with pytest.raises(ValueError, match="outside of its interval"):
+        Measurement("accuracy", 0.5, 0.6, 0.7)
