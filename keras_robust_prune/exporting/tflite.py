@@ -27,6 +27,7 @@ from keras_robust_prune.exporting.metadata import Metadata
 from keras_robust_prune.exporting.quantization import Quantization, quantization_for
 from keras_robust_prune.exporting.runtimes import as_numbers
 from keras_robust_prune.keras_io import outputs, reading, writing
+from keras_robust_prune.layers.asking import input_specs
 
 MIN_AGREEMENT = 0.9
 
@@ -178,7 +179,8 @@ def export(
     model = reading.opened(model, trust)
     if softmax:
         model = with_softmax(model)
-    source = Source(model, KerasAdapter(model), input_range, calibration, calibrated, seed)
+    specs = input_specs(reading.read(model), input_range)
+    source = Source(model, KerasAdapter(model), specs, calibration, calibrated, seed)
     drafts = [
         draft_of(source, way, dense_per_tensor, verify).worded(source, metadata, dict(names or {}))
         for way in ways

@@ -106,7 +106,7 @@ def probes(
             count = sum(use.kernel == kernel for use in uses)
             writer.writerow([name, dtype, COPIES, count, "", *dataclasses.astuple(kernel)])
         writer.writerow([WHOLE, dtype, 1, 1, num_values(graph), *[""] * len(_FIELDS)])
-    (place / WHOLE).write_bytes(_whole(graph, dtype))
+    (place / WHOLE).write_bytes(whole_file(graph, dtype))
     script = place / RUN
     script.write_text(_SCRIPT, encoding="utf-8")
     script.chmod(0o755)
@@ -199,15 +199,22 @@ def _widths(width: int, steps: int) -> list[int]:
     return sorted({min(width, item) for item in wanted})
 
 
-def _whole(graph: Graph, dtype: str) -> bytes:
-    """The network itself, calibrated on noise: only its time counts."""
+def whole_file(graph: Graph, dtype: str) -> bytes:
+    """The network as a `.tflite` file, calibrated on noise: only its time and its size count.
+
+    Args:
+        graph: the network.
+        dtype: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
+    """
     tf = backends.tensorflow()
-    model = reading.build(graph)
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter = tf.lite.TFLiteConverter.from_keras_model(reading.build(graph))
+    if dtype != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if dtype == "float16":
+        converter.target_spec.supported_types = [tf.float16]
     if dtype == "int8":
         rng = np.random.default_rng(0)
         shapes = [(1, *(length or 1 for length in graph.shape(ref))) for ref in graph.inputs]
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
         converter.representative_dataset = lambda: iter(

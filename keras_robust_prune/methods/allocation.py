@@ -8,6 +8,7 @@ within the budget.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,16 +19,29 @@ from keras_robust_prune.surgery.groups import ChannelGroup
 
 
 class Remaining:
-    """Parameters or multiplications of a network as a function of how many units are gone.
+    """What is left of a network as a function of how many units are gone.
 
     Args:
         graph: the dense network.
         groups: where units go.
-        measure: `"params"` or `"macs"`.
+        measure: `"params"` or `"macs"`; sizes of weights by layer and name, of which then their sum is left; or a value
+            with `remaining(graph, groups)`, see `measures`.
     """
 
-    def __init__(self, graph: Graph, groups: Sequence[ChannelGroup], measure: str) -> None:
-        self.total = float(graph.num_params if measure == "params" else num_macs(graph))
+    def __init__(self, graph: Graph, groups: Sequence[ChannelGroup], measure: Any) -> None:
+        self._left = None
+        if hasattr(measure, "remaining"):
+            self._left = measure.remaining(graph, groups)
+            self.total = self._left.total
+            return
+        sizes = measure if isinstance(measure, Mapping) else None
+        self.total = float(
+            sum(sizes.values())
+            if sizes is not None
+            else graph.num_params
+            if measure == "params"
+            else num_macs(graph)
+        )
         self._terms: list[tuple[float, list[list[tuple[str, float]]]]] = []
         for layer in graph.layers.values():
             kind = layer_type(layer)
@@ -35,7 +49,7 @@ class Remaining:
             macs = sum(kind.macs(graph, node) for node in graph.calls[layer.name])
             entries = sum(layer.weights[name].size for name in kernels)
             for weight, value in layer.weights.items():
-                size = float(value.size)
+                size = float(value.size if sizes is None else sizes.get((layer.name, weight), 0.0))
                 if measure == "macs":
                     size = size * macs / entries if weight in kernels else 0.0
                 axes: dict[int, list[tuple[str, float]]] = {}
@@ -50,6 +64,8 @@ class Remaining:
 
     def __call__(self, gone: Mapping[str, int]) -> float:
         """What remains when so many units of each group are gone."""
+        if self._left is not None:
+            return float(self._left(gone))
         left = self._fixed
         for size, axes in self._terms:
             for axis in axes:
@@ -93,6 +109,10 @@ def allocate(
                 if after >= width:
                     continue
                 rest = remaining({**gone, name: after})
+                # Kernels are staircases: what saves nothing yet may save something a few units on.
+                while rest >= left and after + round_to < width:
+                    after += round_to
+                    rest = remaining({**gone, name: after})
                 cost = float(rising[name][gone[name] : after].sum())
                 if rest >= left:
                     continue

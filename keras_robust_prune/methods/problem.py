@@ -19,10 +19,12 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec, ends_of
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods import schedules
+from keras_robust_prune.methods.measures import measure_for
 from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan
 
-MEASURES = ("units", "params", "macs")
+# Measures that are counted on the graph; any other is asked for what is left.
+COUNTED = ("units", "params", "macs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +53,8 @@ class Problem:
         groups: what can be removed from it.
         target: fraction to remove, in [0, 1).
         measure: what the fraction counts: `"units"` of every group, `"params"` or `"macs"` of the
-            network.
+            network, `"bytes"` of its float32 file, or a value such as `krp.latency.Latency(table)`; see
+            `measures`.
         step: fraction removed by one step; None leaves it to the method.
         schedule: a schedule to follow instead of `target` and `step`.
         input_range: the valid inputs: None takes what the network says, else [0, 1]; see
@@ -70,7 +73,7 @@ class Problem:
     graph: Graph
     groups: ChannelGroups
     target: float = 0.5
-    measure: str = "units"
+    measure: Any = "units"
     step: float | None = None
     schedule: schedules.Schedule | None = None
     input_range: Any = None
@@ -86,9 +89,11 @@ class Problem:
             *whole("round_to", self.round_to, 1, "for example 8 for phone kernels"),
             *whole("seed", self.seed, 0, "for example 0"),
         ]
-        if self.measure not in MEASURES:
-            names = ", ".join(map(repr, MEASURES))
-            problems.append(f"measure is {self.measure!r}, but it is one of {names}")
+        if not (isinstance(self.measure, str) and self.measure in COUNTED):
+            try:
+                object.__setattr__(self, "measure", measure_for(self.measure))
+            except ValueError as error:
+                problems.append(str(error).rstrip("."))
         if problems:
             raise ValueError("; ".join(problems) + ".")
         _ = self.inputs  # refuses what does not fit

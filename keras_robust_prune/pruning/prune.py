@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ def prune(
     model: Any,
     target: float = 0.5,
     *,
-    measure: str = "units",
+    measure: Any = "units",
+    limits: Mapping[Any, float | str] | None = None,
     method: str | Method = "robust",
     input_range: Any = None,
     step: float | None = None,
@@ -40,7 +41,10 @@ def prune(
     Args:
         model: a tf_keras or Keras 3 model, or the path of one; it is never changed.
         target: fraction to remove, [0, 1).
-        measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"`.
+        measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"`, `"bytes"` of
+            the float32 file, or a value such as `krp.latency.Latency(table)`.
+        limits: what may be left of several measures at once, instead of target and measure: fractions, or text
+            with a unit, e.g. `{"bytes": "250 kB", "macs": 0.5, krp.latency.Latency(table): 0.6}`.
         method: `"robust"`, `"paper"`, `"greedy"`, `"baseline"`, `"norm"`, `"random"`, or an object.
         input_range: the valid inputs: None takes what the network says, else (0, 1); `(lower, upper)`, numbers or
             arrays of one input's shape, or an `InputSpec`; for several inputs a mapping from their names to such.
@@ -93,6 +97,7 @@ def prune(
         method,
         target,
         measure=measure,
+        limits=limits,
         step=step,
         schedule=schedule,
         stop=stop,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import types
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.inputs.loading import MOST
 from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.constants import without_dead_units
-from keras_robust_prune.methods.problem import Method, Problem, PruningState
+from keras_robust_prune.methods.measures import Limits, removed_of
+from keras_robust_prune.methods.problem import COUNTED, Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.pruning.checkpoint import load_state, save_state
+from keras_robust_prune.pruning.repeating import repeatable
 from keras_robust_prune.pruning.result import PruningResult, fraction_removed, tier_of
 from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
 from keras_robust_prune.surgery.costs import num_macs
@@ -116,7 +117,8 @@ class Pruner:
         method: str | Method = "robust",
         target: float = 0.5,
         *,
-        measure: str = "units",
+        measure: Any = "units",
+        limits: Mapping[Any, float | str] | None = None,
         step: float | None = None,
         schedule: Any = None,
         stop: str | None = None,
@@ -131,7 +133,9 @@ class Pruner:
                 with a name and `steps(problem)`.
             target: fraction to remove, [0, 1).
             measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"` of the
-                network.
+                network, `"bytes"` of its float32 file, or a value such as
+                `krp.latency.Latency(table)`.
+            limits: what may be left of several measures at once, instead of target and measure; see `prune`.
             step: fraction that one step removes; None leaves it to the method.
             schedule: `schedule(step) -> (should_prune, fraction)`, such as a
                 `tfmot.sparsity.keras.PruningSchedule`, instead of target and step.
@@ -146,6 +150,9 @@ class Pruner:
             ValueError: a value is out of its range, or `checkpoint` is the model's own path.
         """
         self._method = method_for(method)
+        if limits is not None:
+            measure = Limits(limits)
+            target = measure.target(self.dense, self.groups.groups)
         self._wanted = {
             "target": target,
             "measure": measure,
@@ -180,7 +187,7 @@ class Pruner:
             the method measures (`energy`, `output_l1`, `output_entropy`), and the validation
             metrics as `val_...`.
         """
-        validation_data = _repeatable(validation_data)
+        validation_data = repeatable(validation_data)
         hooks, history = self._hooks(validation_data, callbacks, verbose)
         if self._checkpoint is not None and self._checkpoint.exists() and not self.state.step:
             begin = Plan.empty(self.groups)
@@ -269,8 +276,14 @@ class Pruner:
     def _check_target(self) -> None:
         """Warns where the run ended clearly beside its target."""
         measure, asked = self._wanted["measure"], self._asked()
-        removed = fraction_removed(self.dense, self.graph, self.plan, measure)
-        if self.stopped or abs(removed - asked) <= MISSED:
+        if isinstance(measure, str) and measure in COUNTED:
+            removed = fraction_removed(self.dense, self.graph, self.plan, measure)
+            beside = abs(removed - asked)
+        else:  # what a device counts comes in stairs: the last one may take more than was asked for
+            removed = removed_of(measure, self.dense, self.groups.groups, self.plan)
+            beside = asked - removed
+        measure = getattr(measure, "name", measure)
+        if self.stopped or beside <= MISSED:
             return
         limits = [f"round_to={self._options['round_to']}"] * (self._options["round_to"] > 1)
         limits += ["layers that are kept"] * bool(self.groups.kept)
@@ -353,21 +366,6 @@ class Pruner:
                 step = self.state.step - (len(plans) - 1 - index)
                 self.state = PruningState(step, mask(graph, self.groups, plan), plan)
                 return
-
-
-def _repeatable(data: Any) -> Any:
-    """Validation data that can be gone through after every step: a generator's batches as one."""
-    if not isinstance(data, Iterator):
-        return data
-    batches: list[Any] = []
-    seen = 0
-    for batch in data:
-        batches.append(batch)
-        seen += len(np.asarray(batch[-1]))
-        if seen >= MOST:
-            break
-    nest = backends.tensorflow().nest
-    return nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def plan_of_state(plan: Plan, visible: Plan) -> Plan:

@@ -18,6 +18,7 @@ from keras_robust_prune.exporting.checking import (
     layer_noise,
 )
 from keras_robust_prune.exporting.converting import convert
+from keras_robust_prune.exporting.metadata import Metadata
 from keras_robust_prune.exporting.quantization import (
     Quantization,
     quantization_for,
@@ -163,3 +164,23 @@ def test_a_quantization_of_the_users_own(tmp_path: Path) -> None:
         register_quantization(Quantization("1/2", halves))
     with pytest.raises(ValueError, match="float32, int8 or uint8"):
         register_quantization(Quantization("halves", halves, io="int4"))
+
+
+def test_a_range_that_contradicts_the_network_is_told_before_the_work(tmp_path: Path) -> None:
+    """It ruined int8 with exit status 0: inputs up to 1 where the network divides by 255 itself."""
+    layers = backends.tf_keras().layers
+    model = backends.tf_keras().Sequential(
+        [
+            layers.Input((4, 4, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(3, name="scores"),
+        ]
+    )
+    with pytest.warns(UserWarning, match="255"):
+        export(model, tmp_path / "a.tflite", "int8", calibration="weights", input_range=(0, 1))
+    said = Metadata("small")
+    (report,) = export(model, tmp_path / "b.tflite", "int8", calibration="weights", metadata=said)
+    assert report.description is not None
+    # What the network says is taken: one step of the input is one step of a pixel.
+    assert report.description.inputs[0].scale == pytest.approx(1.0, rel=0.01)
