@@ -16,6 +16,7 @@ import pytest
 import keras_robust_prune as krp
 from keras_robust_prune import cli, demo
 from keras_robust_prune.cli import flags
+from keras_robust_prune.evaluation.attacks import ATTACKS
 
 NETWORK = str(demo.FOLDER / "digits.h5")
 IMAGES = str(demo.FOLDER / "digits.npz")
@@ -39,10 +40,11 @@ def names(folder: Path) -> set[str]:
 DETAILS = {name: getattr(flags, name.upper()) for name in cli.COMMANDS}
 FLAGS = {
     "prune": "target method seed measure step calibration keep round_to stop checkpoint input_range tflite quantize"
-    " report overwrite data attacks quiet",
-    "inspect": "keep",
-    "evaluate": "data attacks corruptions reference input_range seed quiet",
-    "export": "quantize calibration input_range dense_per_tensor min_agreement max_runtime force overwrite seed trust",
+    " report overwrite data attacks quiet trust extensions",
+    "inspect": "keep extensions trust",
+    "evaluate": "data attacks corruptions reference input_range seed quiet trust extensions",
+    "export": "quantize calibration input_range dense_per_tensor min_agreement max_runtime force overwrite seed trust"
+    " extensions",
     "demo": "target method seed overwrite quiet",
 }
 
@@ -234,3 +236,27 @@ def test_a_missed_target_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixt
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert re.match(r"warning: 0\.0% of the units were removed, 50\.0% were asked for", errors[0])
+
+
+def test_attacks_of_a_file_are_named_like_any(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import keras_robust_prune as krp\n"
+        "def dark(classifier, x, labels, threat, *, steps, rng):\n"
+        "    return x - threat.eps * threat.scale\n"
+        "krp.register_attack('dark', dark, needs_gradients=False)\n"
+    )
+    words = ["evaluate", NETWORK, f"--data={data}", "--attacks=dark@0.9"]
+    before = dict(ATTACKS)
+    try:
+        assert cli.run(words) == 1
+        assert "krp.register_attack" in capsys.readouterr().err
+        assert cli.run([*words, f"--extensions={mine}"]) == 0
+        assert re.search(r"^dark@0.9 +\.\d", capsys.readouterr().out, re.MULTILINE)
+    finally:
+        ATTACKS.clear()
+        ATTACKS.update(before)
+    assert cli.run([*words, f"--extensions={tmp_path / 'none.py'}"]) == 1
+    assert "a Python file that is there" in capsys.readouterr().err

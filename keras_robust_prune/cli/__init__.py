@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import runpy
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -194,6 +195,7 @@ def execute(args: argparse.Namespace) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _told
+            extend(getattr(args, "extensions", ()))
             COMMANDS[args.command](args)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -202,6 +204,22 @@ def execute(args: argparse.Namespace) -> int:
         print("interrupted: what was not finished was not written", file=sys.stderr)
         return 130
     return 0
+
+
+def extend(paths: Sequence[str]) -> None:
+    """Run Python files of the user's own, which register what is not in the package.
+
+    Raises:
+        ValueError: a file is not there or no Python file, before any is run.
+    """
+    wrong = [path for path in paths if not path.endswith(".py") or not os.path.isfile(path)]
+    if wrong:
+        raise ValueError(
+            f"--extensions names {', '.join(map(repr, wrong))}; each has to be a Python file that is"
+            " there, for example my_attacks.py."
+        )
+    for path in paths:
+        runpy.run_path(path)
 
 
 def main() -> None:

@@ -317,6 +317,13 @@ def _add_trust(to: Any) -> None:
         action="store_true",
         help="load MODEL even if its file would run code of its own, as Lambda layers do",
     )
+    to.add_argument(
+        "--extensions",
+        type=comma_list,
+        default=[],
+        metavar="FILE.py",
+        help="Python files of your own, run first: they register attacks and layers",
+    )
 
 
 def _add_quiet(to: Any) -> None:

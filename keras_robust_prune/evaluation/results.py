@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune.evaluation.attacks import Attack
 from keras_robust_prune.reporting.measurement import Measurement
 from keras_robust_prune.reporting.tables import table
 
@@ -133,13 +134,16 @@ class Evaluation:
     def find(self, name: str, head: str | None = None) -> Measure:
         """A measure by its name, for one output; by default the only one, or all at once.
 
+        An attack is found by every text that names it: `"pgd@8/255"` is `"pgd@0.0313725"`.
+
         Raises:
             KeyError: there is none.
         """
         head = head or self.heads[-1]
-        for measure in self.measures:
-            if (measure.name, measure.head) == (name, head):
-                return measure
+        for wanted in (name, _printed(name)):
+            for measure in self.measures:
+                if (measure.name, measure.head) == (wanted, head):
+                    return measure
         names = dict.fromkeys(measure.name for measure in self.measures)
         raise KeyError(
             f"Nothing called {name!r} was measured for {head!r}; there is {list(names)}."
@@ -216,6 +220,14 @@ class Evaluation:
             rows.append((name, *cells, _share(sum(values.values()) / len(values))))
         title = f"accuracy of {head!r} by severity" if many else "accuracy by severity"
         return ["", title, table(("corruption", *severities, "mean"), rows)]
+
+
+def _printed(name: str) -> str:
+    """The text that an attack prints as; what names none stays."""
+    try:
+        return str(Attack.parse(name))
+    except ValueError:
+        return name
 
 
 def _share(value: float) -> str:

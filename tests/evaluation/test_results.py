@@ -72,6 +72,7 @@ def test_an_evaluation_answers_by_name(evaluation: Evaluation) -> None:
     assert evaluation["pgd@0.1"] == 4 / 10
     assert evaluation.corruption_accuracy == pytest.approx((8 + 5) / 20)
     assert evaluation.find("jpeg@5").count == 5
+    assert evaluation["pgd@1/10"] == evaluation["PGD-20@.1"] == 4 / 10
     with pytest.raises(KeyError, match=r"there is \['clean', 'pgd@0.1'"):
         evaluation["fgsm@0.1"]
 
@@ -88,3 +89,9 @@ def test_an_evaluation_converts_to_plain_values(evaluation: Evaluation) -> None:
 
 def test_without_corruptions_their_mean_is_not_a_number() -> None:
     assert math.isnan(Evaluation("net", 0, ()).corruption_accuracy)
+
+
+def test_a_renamed_attack_is_found_by_its_old_name() -> None:
+    found = Evaluation("net", 10, (Measure("digit", "attack", "ensemble-8@0.1", share(3, 10)),))
+    with pytest.warns(DeprecationWarning, match="'ensemble'"):
+        assert found["autoattack-8@0.1"] == 3 / 10
