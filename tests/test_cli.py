@@ -187,6 +187,7 @@ def test_interruption_leaves_nothing_and_the_run_goes_on(
     assert first.startswith("step 1:")
     assert running.returncode == 130, errors
     assert "interrupted" in errors
+    assert f"goes on from '{tmp_path / 'run.npz'}'" in errors
     assert "Traceback" not in errors
     assert names(tmp_path) == {"run.npz"}
     assert cli.run(words) == 0

@@ -17,6 +17,7 @@ from typing import Any
 
 from absl import app, logging
 
+from keras_robust_prune.cli.ending import Ending
 from keras_robust_prune.cli.flags import parser
 from keras_robust_prune.inputs.loading import load_labelled, load_range
 
@@ -171,7 +172,7 @@ def run(words: Sequence[str]) -> int:
         words: what stands behind the program's name.
 
     Returns:
-        The exit code: 0, 1 after an error that was told, 130 after an interruption.
+        The exit code: 0, 1 after an error that was told, 130 or 143 after an interruption.
     """
     try:
         args = parse(words)
@@ -189,21 +190,27 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return parser().parse_args(["--help"] if list(words) in ([], ["help"]) else list(words))
 
 
-def execute(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace, ending: Ending | None = None) -> int:
     """Runs the command that was parsed; see `run`."""
+    ending = ending or Ending()
+    ending.checkpoint = getattr(args, "checkpoint", None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _told
             extend(getattr(args, "extensions", ()))
             COMMANDS[args.command](args)
-    except (ValueError, OSError, ImportError) as error:
+    except KeyboardInterrupt:
+        return ending.tell()
+    except Exception as error:
+        # An import that was interrupted may say something else.
+        if ending.signal:
+            return ending.tell()
+        if not isinstance(error, (ValueError, OSError, ImportError)):
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted: what was not finished was not written", file=sys.stderr)
-        return 130
-    return 0
+    return ending.tell() if ending.signal else 0
 
 
 def extend(paths: Sequence[str]) -> None:
@@ -225,9 +232,14 @@ def extend(paths: Sequence[str]) -> None:
 def main() -> None:
     """The program `keras-robust-prune`; it keeps TensorFlow's remarks on itself to itself."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    ending = Ending()
 
     def quietly(args: argparse.Namespace) -> int:
         logging.set_verbosity(logging.ERROR)
-        return execute(args)
+        return execute(args, ending)
 
-    app.run(quietly, flags_parser=lambda words: parse(words[1:]))
+    try:
+        ending.watch()
+        app.run(quietly, flags_parser=lambda words: parse(words[1:]))
+    except KeyboardInterrupt:
+        sys.exit(ending.tell())

@@ -115,6 +115,10 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="overwrite"):
         export_tflite(branched("tf_keras"), path)
     assert path.read_text() == "mine"
+    with pytest.raises(FileExistsError, match="never replaced"):
+        export_tflite(branched("tf_keras"), path, overwrite=True)
+    path.unlink()
+    export_tflite(branched("tf_keras"), path)
     report = export_tflite(branched("tf_keras"), path, overwrite=True)
     assert path.stat().st_size == report.num_bytes
     assert list(tmp_path.iterdir()) == [path]
