@@ -2,16 +2,24 @@
 
 from keras_robust_prune.layers import (
     activation,
+    arithmetic,
     attention,
     convolution,
     dense,
+    indexing,
     merging,
     normalization,
-    operators,
     shaping,
     spatial,
 )
-from keras_robust_prune.layers.base import KERAS, LayerType, Unsupported, layer_type, register_layer
+from keras_robust_prune.layers.base import (
+    KERAS,
+    OPERATORS,
+    LayerType,
+    Unsupported,
+    layer_type,
+    register_layer,
+)
 from keras_robust_prune.layers.calls import Call, LoweringError
 from keras_robust_prune.layers.linear import LinearView, patches, positions
 from keras_robust_prune.layers.lowering import lower
@@ -24,11 +32,12 @@ for _family in (
     dense,
     merging,
     normalization,
-    operators,
     shaping,
     spatial,
 ):
     KERAS.update(_family.TYPES)
+for _operators in (arithmetic, indexing):
+    OPERATORS.update(_operators.TYPES)
 
 __all__ = [
     "Call",

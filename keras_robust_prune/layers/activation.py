@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Shape
-from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing
+from keras_robust_prune.graph.tracing import CARRIES, PRODUCES, Labels, Tracing
 from keras_robust_prune.layers import composing
 from keras_robust_prune.layers.base import KERAS, LayerType, Unsupported, named
 from keras_robust_prune.layers.calls import Call
@@ -40,6 +40,18 @@ def protect_mixed(layer: Layer, ids: np.ndarray, tracing: Tracing) -> None:
     found = mixes(activation_argument(layer))
     if found is not None:
         tracing.protect(ids, found[0], layer.name, found[1])
+
+
+def new_units(
+    layer: Layer, tracing: Tracing, kernel: str, axis: int, role: str = PRODUCES
+) -> np.ndarray:
+    """The ids of units that a layer makes along an axis of its kernel; bias and activation go with them."""
+    units = tracing.fresh(layer.name, layer.weights[kernel].shape[axis])
+    tracing.use(layer.name, kernel, axis % layer.weights[kernel].ndim, role, units)
+    if "bias" in layer.weights:
+        tracing.use(layer.name, "bias", 0, role, units)
+    protect_mixed(layer, units, tracing)
+    return units
 
 
 def is_row(shape: Shape) -> bool:

@@ -1,4 +1,8 @@
-"""Operators that compute: number by number with broadcasting, and over axes."""
+"""Operators that compute: number by number with broadcasting, and over axes.
+
+`x * 2 + 1`, `tf.nn.relu(x)` or `keras.ops.mean(x)` are nodes without weights. Their constants stand in the call; one
+with an entry per unit is cut like a weight.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Node, Ref, refs_in
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, refs_in
 from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing
 from keras_robust_prune.layers import composing
 from keras_robust_prune.layers.activation import SOFTMAXES, is_row
@@ -74,7 +78,7 @@ class Unary(NumberByNumber):
             return _scaled(call, x, -1.0, 0.0)
         function = function_of(call.graph, call.node)
         if function is None:
-            raise call.refuse(f"is the operator '{name}', which has no bounds.")
+            return LayerType.lower(self, call)
         return call.apply(function, x)
 
     def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
@@ -85,6 +89,9 @@ class Unary(NumberByNumber):
             return inner.scaled(-1.0)
         function = function_of(graph, node)
         return None if function is None else inner.activated(function.forward)
+
+    def gives_probabilities(self, layer: Layer) -> bool:
+        return operator_name(layer) == "sigmoid"
 
     def closing(self, graph: Graph, node: Node) -> str | None:
         function = function_of(graph, node)
@@ -139,10 +146,6 @@ def operands(node: Node) -> list[Any]:
 
 class Binary(NumberByNumber):
     """A function of two tensors, or of a tensor and a constant."""
-
-    def lower(self, call: Call) -> int:
-        name = operator_name(call.layer)
-        raise call.refuse(f"is the operator '{name}', which has no bounds.")
 
     def _operands(self, call: Call) -> list[Any]:
         places = dict(zip(call.node.inputs, call.inputs, strict=True))
@@ -244,7 +247,7 @@ class Reduction(LayerType):
         """The axes go in front and are read by one window."""
         name, (x,) = operator_name(call.layer), call.inputs
         if name not in ("mean", "sum", "max", "min"):
-            raise call.refuse(f"is the operator '{name}', which has no bounds.")
+            return super().lower(call)
         shape = call.shape(x)
         axis = argument(call.graph, call.node, "axis", 1)
         axes = sorted(
@@ -287,6 +290,9 @@ class Softmax(LayerType):
         axis = argument(call.graph, call.node, "axis", 1, -1)
         return composing.softmax(call, call.inputs[0], axis)
 
+    def gives_probabilities(self, layer: Layer) -> bool:
+        return operator_name(layer) == "softmax"
+
     def closing(self, graph: Graph, node: Node) -> str | None:
         return operator_name(graph.layer_of(node)) if is_row(node.shapes[0]) else None
 
@@ -306,7 +312,7 @@ class Pooling(LayerType):
         return tuple(inputs[:1])
 
 
-OPERATORS: dict[str, LayerType] = {
+TYPES: dict[str, LayerType] = {
     **{name: Unary() for name in UNARY | activations.NAMES},
     **{name: Affine() for name in AFFINE},
     **{name: Extremum() for name in EXTREMA},

@@ -16,7 +16,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Shape
 from keras_robust_prune.graph.tracing import Labels, Tracing
-from keras_robust_prune.layers.calls import Call
+from keras_robust_prune.layers.calls import Call, is_operator, operator_name
 from keras_robust_prune.layers.linear import LinearView
 from keras_robust_prune.primitives.elementwise import Elementwise
 from keras_robust_prune.primitives.gaussian import Gaussian
@@ -149,7 +149,10 @@ class LayerType:
         Raises:
             LoweringError: the layer has no bounds.
         """
-        raise call.refuse("is a layer type without bounds.")
+        what = (
+            f"operator '{operator_name(call.layer)}'" if is_operator(call.layer) else "layer type"
+        )
+        raise call.refuse(f"is a{'n' * is_operator(call.layer)} {what} without bounds.")
 
     def linear(self, layer: Layer) -> LinearView | None:
         """The layer as rows times a matrix, which repair can solve anew; None if it is not that."""
@@ -222,6 +225,9 @@ class Opaque(LayerType):
 KERAS: dict[str, LayerType] = {}
 """Keras's own layers by class name; each file of this room adds its family."""
 
+OPERATORS: dict[str, LayerType] = {}
+"""Operators on tensors by `operator_name`, likewise."""
+
 _USERS: dict[str, LayerType] = {}
 _UNKNOWN, _OPAQUE = LayerType(), Opaque()
 
@@ -281,6 +287,8 @@ def layer_type(layer: Layer) -> LayerType:
         return _USERS[layer.kind]
     if module.partition(".")[0] not in backends.NAMES:
         return _UNKNOWN
+    if is_operator(layer):
+        return OPERATORS.get(operator_name(layer), _UNKNOWN)
     return named(layer.kind)
 
 
@@ -291,8 +299,7 @@ def is_known(layer_class: type) -> bool:
 
 def named(kind: str) -> LayerType:
     """What is known of Keras's layer of a class name."""
-    family = kind.split(".")[0] + ".*"  # operations of Keras 3 are of kind "ops.<Class>"
-    return KERAS.get(kind) or KERAS.get(family, _UNKNOWN)
+    return KERAS.get(kind, _UNKNOWN)
 
 
 def last_axis(graph: Graph, node: Node, labels: Labels, index: int = 0) -> np.ndarray:

@@ -142,6 +142,11 @@ def rank_in(graph: Graph, node: Node, index: int = 0) -> int:
     return len(graph.shape(node.inputs[index])) + 1
 
 
+def is_operator(layer: Layer) -> bool:
+    """Whether it is an operator on tensors: of tf_keras, or an operation of Keras 3, whose kind is `"ops.<Class>"`."""
+    return layer.kind.startswith("ops.") or layer.kind in ("TFOpLambda", "SlicingOpLambda")
+
+
 def operator_name(layer: Layer) -> str:
     """What an operator is called, in lower case, without its module, in one spelling: `"add"`, `"mean"`."""
     name = str(layer.config.get("function", layer.kind)).rsplit(".", 1)[-1]

@@ -10,7 +10,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CARRIES, CONSUMES, PRODUCES, Labels, Tracing
-from keras_robust_prune.layers.activation import protect_mixed
+from keras_robust_prune.layers.activation import new_units, protect_mixed
 from keras_robust_prune.layers.base import (
     LayerType,
     Lengths,
@@ -68,17 +68,13 @@ class Convolution(Filters):
         ids = channels_in(graph, node, inputs[0])
         rank = layer.weights["kernel"].ndim
         groups = layer.config.get("groups", 1)
-        filters = tracing.fresh(layer.name, layer.weights["kernel"].shape[-1])
         role = PRODUCES if groups == 1 else CARRIES
-        tracing.use(layer.name, "kernel", rank - 1, role, filters)
-        if "bias" in layer.weights:
-            tracing.use(layer.name, "bias", 0, role, filters)
+        filters = new_units(layer, tracing, "kernel", -1, role)
         if groups == 1:
             tracing.use(layer.name, "kernel", rank - 2, CONSUMES, ids)
         else:
             members = np.concatenate([ids.reshape(groups, -1), filters.reshape(groups, -1)], axis=1)
             tracing.unite(members[:, :1], members)
-        protect_mixed(layer, filters, tracing)
         return channels_out(graph, node, filters)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -167,14 +163,10 @@ class Separable(Filters):
         layer = graph.layer_of(node)
         depthwise, pointwise = (layer.weights[name] for name in self.kernels)
         ids = channels_in(graph, node, inputs[0])
-        filters = tracing.fresh(layer.name, pointwise.shape[-1])
-        tracing.use(layer.name, "pointwise_kernel", pointwise.ndim - 1, PRODUCES, filters)
-        if "bias" in layer.weights:
-            tracing.use(layer.name, "bias", 0, PRODUCES, filters)
+        filters = new_units(layer, tracing, "pointwise_kernel", -1)
         tracing.use(layer.name, "depthwise_kernel", depthwise.ndim - 2, CARRIES, ids)
         channels = np.repeat(ids, depthwise.shape[-1])
         tracing.use(layer.name, "pointwise_kernel", pointwise.ndim - 2, CONSUMES, channels)
-        protect_mixed(layer, filters, tracing)
         return channels_out(graph, node, filters)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -217,12 +209,8 @@ class Transposed(LayerType):
         layer = graph.layer_of(node)
         rank = layer.weights["kernel"].ndim
         ids = channels_in(graph, node, inputs[0])
-        filters = tracing.fresh(layer.name, layer.weights["kernel"].shape[-2])
-        tracing.use(layer.name, "kernel", rank - 2, PRODUCES, filters)
-        if "bias" in layer.weights:
-            tracing.use(layer.name, "bias", 0, PRODUCES, filters)
+        filters = new_units(layer, tracing, "kernel", -2)
         tracing.use(layer.name, "kernel", rank - 1, CONSUMES, ids)
-        protect_mixed(layer, filters, tracing)
         return channels_out(graph, node, filters)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CONSUMES, PRODUCES, Labels, Tracing
-from keras_robust_prune.layers.activation import protect_mixed
+from keras_robust_prune.layers.activation import new_units, protect_mixed
 from keras_robust_prune.layers.base import (
     LayerType,
     Lengths,
@@ -35,12 +35,8 @@ class Dense(LayerType):
         layer = graph.layer_of(node)
         known_weights(layer, "kernel", "bias")
         ids = last_axis(graph, node, inputs[0])
-        units = tracing.fresh(layer.name, layer.weights["kernel"].shape[1])
-        tracing.use(layer.name, "kernel", 1, PRODUCES, units)
-        if "bias" in layer.weights:
-            tracing.use(layer.name, "bias", 0, PRODUCES, units)
+        units = new_units(layer, tracing, "kernel", 1)
         tracing.use(layer.name, "kernel", 0, CONSUMES, ids)
-        protect_mixed(layer, units, tracing)
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:

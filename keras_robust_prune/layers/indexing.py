@@ -1,4 +1,7 @@
-"""Operators that move entries about without changing them: reshape, transpose, slices, concatenation."""
+"""Operators that move entries about without changing them: reshape, transpose, slices, concatenation.
+
+Of tf_keras they are TFOpLambda and SlicingOpLambda, of Keras 3 its operations: nodes without weights.
+"""
 
 from __future__ import annotations
 
@@ -209,7 +212,7 @@ def is_whole(part: Any) -> bool:
     return isinstance(part, slice) and (part.start or 0, part.stop, part.step or 1) == (0, None, 1)
 
 
-OPERATORS: dict[str, LayerType] = {
+TYPES: dict[str, LayerType] = {
     **dict.fromkeys(("squeeze", "expand_dims", "flatten"), InOrder()),
     "reshape": Reshape(),
     "transpose": Transpose(),

@@ -83,8 +83,9 @@ def incoming(graph: Graph, group: ChannelGroup) -> tuple[list[np.ndarray], list[
     for producer in group.producers:
         normalization = _normalization_after(graph, graph.layers[producer])
         slots = [slot for slot in _with_weights(graph, group, "produces") if slot.layer == producer]
-        kernels = [slot for slot in slots if slot.weight != "bias"]
-        bias = next((unit_rows(graph, slot) for slot in slots if slot.weight == "bias"), None)
+        named = layer_type(graph.layers[producer]).bias or "bias"
+        kernels = [slot for slot in slots if slot.weight != named]
+        bias = next((unit_rows(graph, slot) for slot in slots if slot.weight == named), None)
         width = len(kernels) and _width(graph, kernels[0])
         scale, shift = (
             (np.ones(0),) * 2 if normalization is None else scale_and_shift(normalization)
