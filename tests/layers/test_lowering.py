@@ -10,6 +10,7 @@ from networks import CASES, network, outputs_of, random_inputs, randomise
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.activation import MIXING
 from keras_robust_prune.layers.base import LayerType, register_layer
 from keras_robust_prune.layers.calls import Call, LoweringError
 from keras_robust_prune.layers.lowering import lower
@@ -119,6 +120,14 @@ def test_activations(name: str, keras: str):
     layers = [module.layers.Input((7,)), module.layers.Activation(name)]
     x = np.linspace(-8, 8, 70, dtype=np.float32).reshape(10, 7)
     agree(module.Sequential(layers), x, 2e-6)
+
+
+@pytest.mark.parametrize("keras", backends.NAMES)
+def test_every_activation_of_keras_is_in_the_one_table(keras: str):
+    """`threshold` needs arguments, so no layer can name it."""
+    module = backends.module(keras).activations
+    names = {name for name in dir(module) if name.islower() and callable(getattr(module, name))}
+    assert names - {"deserialize", "get", "serialize", "threshold"} <= activations.NAMES | MIXING
 
 
 def test_an_open_size_is_refused_with_the_way_out():

@@ -37,7 +37,8 @@ CURVES = {
     for keras in ("tf_keras", "keras")
     for name in ("relu", "relu6", "leaky_relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh")
     + ("softplus", "softsign", "log_sigmoid", "gelu", "swish", "mish", "hard_swish", "hard_tanh")
-    + ("exponential",)
+    + ("exponential", "celu", "hard_shrink", "soft_shrink", "sparse_plus", "sparse_sigmoid")
+    + ("squareplus", "tanh_shrink")
 }
 CURVES["stepped"] = activations.relu(max_value=3.0, negative_slope=0.2, threshold=1.0)
 CURVES["steep"] = activations.leaky_relu(1.7)
