@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune.graph.nest import map_leaves
+
 Shape = tuple[int | None, ...]
 
 # The weight by which a normalisation's input is multiplied where units are masked; no layer of Keras has it: `padding`.
@@ -191,16 +193,7 @@ class Graph:
 
 def map_refs(function: Callable[[Ref], Any], structure: Any) -> Any:
     """The same nest of tuples, lists and dicts with `function` applied to every `Ref`."""
-    if isinstance(structure, Ref):
-        return function(structure)
-    if isinstance(structure, Mapping):
-        return {key: map_refs(function, value) for key, value in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        items = [map_refs(function, value) for value in structure]
-        if hasattr(structure, "_fields"):
-            return type(structure)(*items)
-        return tuple(items) if isinstance(structure, tuple) else items
-    return structure
+    return map_leaves(lambda leaf: function(leaf) if isinstance(leaf, Ref) else leaf, structure)
 
 
 def refs_in(structure: Any) -> tuple[Ref, ...]:

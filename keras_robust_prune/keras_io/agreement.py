@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, map_refs
+from keras_robust_prune.graph.nest import leaves
 from keras_robust_prune.keras_io.building import build
 from keras_robust_prune.keras_io.opening import Opened
-from keras_robust_prune.keras_io.symbolic import dtype_of, key_of, leaves, map_tensors
+from keras_robust_prune.keras_io.symbolic import dtype_of, key_of, map_tensors
 
 SAMPLES, OPEN_LENGTH = 3, 32
 

@@ -9,6 +9,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Ref, map_refs
 from keras_robust_prune.keras_io.layers import is_layer, make, write_weights
+from keras_robust_prune.keras_io.symbolic import flat
 from keras_robust_prune.layers.padding import spelled_out
 
 
@@ -83,7 +84,7 @@ def _replay(graph: Graph, made: Mapping[str, Any], keras: Any) -> Any:
                 f"'{graph.name}' cannot be built",
                 [f"the call '{node.name}' of layer '{node.layer}' fails: {error}"],
             ) from error
-        for index, tensor in enumerate(_flat(outputs)):
+        for index, tensor in enumerate(flat(outputs)):
             tensors[Ref(node.name, index)] = tensor
     start = graph.inputs if graph.input_structure is None else graph.input_structure
     end = graph.outputs if graph.output_structure is None else graph.output_structure
@@ -92,20 +93,3 @@ def _replay(graph: Graph, made: Mapping[str, Any], keras: Any) -> Any:
     listed = [list(part) if isinstance(part, tuple) else part for part in (start, end)]
     inputs, outputs = map_refs(tensors.__getitem__, listed)
     return keras.Model(inputs, outputs, name=graph.name)
-
-
-def _flat(outputs: Any) -> list[Any]:
-    """A call's outputs in the order Keras numbers them."""
-    found: list[Any] = []
-    _collect(outputs, found)
-    return sorted(found, key=lambda tensor: tensor._keras_history[2])
-
-
-def _collect(outputs: Any, found: list[Any]) -> None:
-    if hasattr(outputs, "_keras_history"):
-        found.append(outputs)
-    elif isinstance(outputs, Mapping):
-        _collect(list(outputs.values()), found)
-    elif isinstance(outputs, (list, tuple)):
-        for part in outputs:
-            _collect(part, found)

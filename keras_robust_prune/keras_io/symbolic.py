@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_robust_prune.graph.graph import Shape
+from keras_robust_prune.graph.nest import map_leaves
 
 Key = tuple[int, int, int]
 
@@ -69,18 +70,14 @@ def shape_of(tensor: Any) -> Shape:
 
 def map_tensors(function: Callable[[Any], Any], structure: Any) -> Any:
     """The same nest of tuples, lists and dicts with `function` applied to symbolic tensors; constants become arrays."""
-    if hasattr(structure, "_keras_history"):
-        return function(structure)
-    if isinstance(structure, Mapping):
-        return {key: map_tensors(function, value) for key, value in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        items = [map_tensors(function, value) for value in structure]
-        if hasattr(structure, "_fields"):
-            return type(structure)(*items)
-        return tuple(items) if isinstance(structure, tuple) else items
-    if hasattr(structure, "numpy") and hasattr(structure, "shape"):
-        return np.array(structure)
-    return structure
+
+    def visit(leaf: Any) -> Any:
+        if hasattr(leaf, "_keras_history"):
+            return function(leaf)
+        is_constant = hasattr(leaf, "numpy") and hasattr(leaf, "shape")
+        return np.array(leaf) if is_constant else leaf
+
+    return map_leaves(visit, structure)
 
 
 def tensors_in(structure: Any) -> Iterator[Any]:
@@ -98,13 +95,3 @@ def flat(outputs: Any) -> list[Any]:
 def dtype_of(tensor: Any) -> str:
     """The name of a tensor's type."""
     return str(getattr(tensor.dtype, "name", tensor.dtype))
-
-
-def leaves(structure: Any) -> Iterator[Any]:
-    """What a nest of tuples, lists and dicts holds."""
-    parts: Iterable[Any] = structure.values() if isinstance(structure, Mapping) else structure
-    if isinstance(structure, (Mapping, list, tuple)):
-        for part in parts:
-            yield from leaves(part)
-    else:
-        yield structure

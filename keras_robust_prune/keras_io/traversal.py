@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Ref, Shape
+from keras_robust_prune.graph.nest import leaves
 from keras_robust_prune.keras_io.opening import Opened, Opener, keeps_place
 from keras_robust_prune.keras_io.symbolic import (
     Key,
@@ -24,7 +25,6 @@ from keras_robust_prune.keras_io.symbolic import (
     is_symbolic,
     key_of,
     layer_of,
-    leaves,
     map_tensors,
     ordered_nodes,
     shape_of,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
+from keras_robust_prune.graph.nest import map_leaves
 from keras_robust_prune.primitives.base import Primitive
 from keras_robust_prune.primitives.elementwise import Elementwise
 from keras_robust_prune.primitives.linear import Linear
@@ -108,16 +109,10 @@ def map_constants(function: Callable[[int, np.ndarray], Any], structure: Any) ->
     """The same nest of tuples, lists and dicts with `function` applied to every array and its number."""
     count = iter(range(1 << 30))
 
-    def visit(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return function(next(count), value)
-        if isinstance(value, Mapping):
-            return {key: visit(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-            return type(value)(visit(item) for item in value)
-        return value
+    def visit(leaf: Any) -> Any:
+        return function(next(count), leaf) if isinstance(leaf, np.ndarray) else leaf
 
-    return visit(structure)
+    return map_leaves(visit, structure)
 
 
 def constants(node: Node) -> list[np.ndarray]:
