@@ -1,4 +1,6 @@
-"""How many units of every group are gone after each step.
+"""Budgets: how many units of every group are gone after each step.
+
+Subclass `Budget`, as a frozen dataclass, for one of your own; it then works with every selector and every repair.
 
 Counts are cumulative and never exceed the last fraction: rounding up, as the method does at every
 step, is harmless on the way but must not carry the end past the target.
@@ -6,10 +8,46 @@ step, is harmless on the way but must not carry the end past the target.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
+from keras_robust_prune.methods.allocation import Remaining
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.run import Run
 from keras_robust_prune.surgery.groups import ChannelGroup
+
+
+class Budget:
+    """Says how much each group gives.
+
+    Attributes:
+        reads_inputs: whether it asks the run for inputs, or for moments on them.
+    """
+
+    reads_inputs: ClassVar[bool] = False
+
+    def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
+        """After each step, how many units of every group are gone.
+
+        Args:
+            run: the dense network, and what may be measured on it.
+            fractions: what shall be gone after each step, rising, of what `run.problem.measure` counts.
+
+        Returns:
+            One mapping per step, from a group's name to a cumulative count below its width.
+        """
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform(Budget):
+    """The same fraction of every group: for parameters and multiplications the least that meets the budget."""
+
+    def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
+        """After each step, how many units of every group are gone."""
+        return uniform_counts(run.problem, fractions)
 
 
 def _tolerance(value: float) -> float:
@@ -67,3 +105,28 @@ def removed_per_group(
     return tuple(
         {name: count[step] for name, count in counts.items()} for step in range(len(fractions))
     )
+
+
+def uniform_counts(problem: Problem, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
+    """After each step, how many units of every group are gone: the same fraction of each.
+
+    For `measure="units"` that is the step's fraction. For parameters and multiplications it is the least for which the
+    network's total falls by the step's fraction.
+    """
+    if problem.measure != "units":
+        remaining = Remaining(problem.graph, problem.groups.groups, problem.measure)
+        fractions = tuple(_of_units(problem, remaining, fraction) for fraction in fractions)
+    return removed_per_group(problem.groups.groups, fractions, problem.round_to)
+
+
+def _of_units(problem: Problem, remaining: Remaining, fraction: float) -> float:
+    """The least fraction of all units whose removal removes a fraction of the total; by bisection."""
+    lower, upper = 0.0, 1.0 - 1e-6
+    for _ in range(40):
+        middle = (lower + upper) / 2
+        (gone,) = removed_per_group(problem.groups.groups, (middle,), problem.round_to)
+        if remaining(gone) <= (1.0 - fraction) * remaining.total * (1 + 1e-9):
+            upper = middle
+        else:
+            lower = middle
+    return upper

@@ -92,7 +92,7 @@ class RobustPruning(NeutralCallback):
         target: fraction of the units to remove from every layer, [0, 1).
         begin: the first epoch, counted from 0, at whose begin units go.
         end: the last such epoch.
-        method: as for `prune`; `"robust"` without its imitation, because training follows.
+        method: as for `prune`; `"robust"` without its distillation, because training follows.
         schedule: any `schedule(epoch) -> (should_prune, fraction)` instead of target, begin and end. A
             `tfmot.sparsity.keras.PruningSchedule` whose `frequency` is above 1 counts training steps, as
             in tfmot; what it asks for is removed at the begin of the next epoch.
@@ -126,7 +126,7 @@ class RobustPruning(NeutralCallback):
         if end < begin:
             raise ValueError(f"end is {end}, which lies before begin, {begin}.")
         self.target = check_fraction("target", target)
-        # Training itself repairs what imitation would.
+        # Training itself repairs what distillation would.
         self.method = Robust(repair="reconstruct") if method == "robust" else method_for(method)
         self.schedule = schedule or EpochSchedule(self.target, begin, end)
         self.input_range = input_range

@@ -14,13 +14,18 @@ from keras_robust_prune.graph.graph import MASK
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.repair.distillation import Distillation
+from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, merge
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Removal
+from keras_robust_prune.synthesis.synthesis import Synthesis
 
-QUICK = Robust(num_inputs=16, num_steps=3)
+QUICK = Robust(
+    repair=(LeastSquares(), Distillation(num_steps=3)), synthesis=Synthesis(num_inputs=16)
+)
 METHODS = {n: method_for(n) for n in ("norm", "random", "greedy", "baseline", "paper")}
 METHODS["robust"] = QUICK
 # Neither attention nor Embedding has bounds, which greedy and paper look at.

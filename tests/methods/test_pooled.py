@@ -9,7 +9,7 @@ import pytest
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.methods import robust
+from keras_robust_prune.methods import run
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.groups import find_groups
@@ -52,7 +52,7 @@ def problem():
 
 def test_units_before_global_pooling_are_not_taken_for_free(problem, monkeypatch):
     """40 rows explain what 255 units say as well as what 134 do: version 0.1.0 took 122 of 'head' and nothing else."""
-    monkeypatch.setattr(robust, "_MANY", 40)
+    monkeypatch.setattr(run, "MANY", 40)
     (state,) = Robust(repair="reconstruct").steps(problem)
     gone = {name: int(dropped.sum()) for name, dropped in state.plan.dropped.items()}
     assert gone["head"] < 90
@@ -60,7 +60,7 @@ def test_units_before_global_pooling_are_not_taken_for_free(problem, monkeypatch
 
 
 def test_what_too_few_rows_are_known_of_is_protected(problem, monkeypatch, capsys):
-    monkeypatch.setattr(robust, "_MANY", 12)
+    monkeypatch.setattr(run, "MANY", 12)
 
     few = dataclasses.replace(problem, calibration=drawn(12, 2), verbose=1)
     (state,) = Robust(repair="reconstruct").steps(few)

@@ -10,19 +10,22 @@ from networks import CASES, network, outputs_of, random_inputs
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
-from keras_robust_prune.methods import robust
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.registry import method_for
-from keras_robust_prune.methods.repair import distillation
-from keras_robust_prune.methods.repair.distillation import hold_back, imitate
+from keras_robust_prune.methods.repair.distillation import Distillation, _Course, distil
+from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.methods.run import Run, hold_out
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.priors import input_spaces, start
+from keras_robust_prune.synthesis.synthesis import Synthesis
 
-QUICK = Robust(num_inputs=16, num_steps=3)
-RECONSTRUCT = Robust(repair="reconstruct", num_inputs=32)
+QUICK = Robust(
+    repair=(LeastSquares(), Distillation(num_steps=3)), synthesis=Synthesis(num_inputs=16)
+)
+RECONSTRUCT = Robust(repair="reconstruct", synthesis=Synthesis(num_inputs=32))
 
 
 def problem_of(model, **options):
@@ -58,7 +61,7 @@ def test_the_cut_network_is_the_state_and_every_group_gave_its_share(name, keras
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv_bn", "residual"])
-def test_made_inputs_and_imitation_give_the_same_result_for_the_same_seed(name):
+def test_the_same_seed_gives_the_same_result(name):
     problem = problem_of(network(name), seed=3)
     states = [list(QUICK.steps(problem))[-1] for _ in range(2)]
     assert states[0].plan == states[1].plan
@@ -66,7 +69,10 @@ def test_made_inputs_and_imitation_give_the_same_result_for_the_same_seed(name):
         for weight, value in layer.weights.items():
             again = states[1].graph.layers[layer.name].weights[weight]
             np.testing.assert_allclose(again, value, atol=1e-5)
-    assert states[0].metrics["imitation_error"] <= states[0].metrics["imitation_error_before"]
+    first, second = (state.metrics for state in states)
+    assert first["distillation_error_after"] == pytest.approx(second["distillation_error_after"])
+    improved = first["distillation_error_after"] < first["distillation_error_before"]
+    assert first["distillation_kept"] == improved
 
 
 def doubled(model):
@@ -132,11 +138,11 @@ def test_reconstruction_beats_removal_alone_on_the_inputs_it_saw():
     assert np.square(repaired - dense).mean() < 0.5 * np.square(removed - dense).mean()
 
 
-def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
+def test_distillation_is_kept_only_where_it_helps_on_inputs_held_out():
     graph = read(network("mlp"))
     inputs = drawn(graph, 80)
     spaces = input_spaces(graph, (-1.0, 1.0))
-    same = imitate(graph, graph, [inputs], [inputs], spaces, num_steps=5)
+    same = distil(graph, graph, [inputs], [inputs], spaces, num_steps=5)
     assert not same.kept
     assert same.error_before == pytest.approx(0.0, abs=1e-6)
     rng = np.random.default_rng(0)
@@ -147,44 +153,72 @@ def test_imitation_is_kept_only_where_it_helps_on_inputs_held_back():
             for weight, value in layer.weights.items()
         }
     )
-    used, held = hold_back(inputs)
-    better = imitate(graph, shaken, [used], [held], spaces, num_steps=100)
+    used, held = hold_out(inputs)
+    better = distil(graph, shaken, [used], [held], spaces, num_steps=100)
     assert better.kept
     assert better.error_after < better.error_before
 
 
-def test_imitation_stops_learning_when_its_time_is_up():
+def test_distillation_reports_the_error_of_what_it_rejects(monkeypatch):
+    """Ten steps at a rate that ruins the network: what was measured afterwards is told, not the better of two."""
+    monkeypatch.setattr("keras_robust_prune.methods.repair.distillation._RATE", 10.0)
+    method = dataclasses.replace(QUICK, repair=(LeastSquares(), Distillation(num_steps=10)))
+    problem = problem_of(network("mlp"))
+    (state,) = method.steps(problem)
+    assert state.metrics["distillation_kept"] == 0.0
+    after = state.metrics["distillation_error_after"]
+    assert not after <= state.metrics["distillation_error_before"]
+    (plain,) = dataclasses.replace(QUICK, repair="reconstruct").steps(problem)
+    for layer in plain.graph.layers.values():
+        for weight, value in layer.weights.items():
+            kept = state.graph.layers[layer.name].weights[weight]
+            np.testing.assert_allclose(kept, value, atol=1e-6)
+
+
+def test_a_time_limit_lowers_the_number_of_steps_and_no_time_does_not():
+    graph = read(network("mlp"))
+    used, held = hold_out(drawn(graph, 40))
+    spaces = input_spaces(graph, (-1.0, 1.0))
+    free = distil(graph, graph, [used], [held], spaces, num_steps=30)
+    short = distil(graph, graph, [used], [held], spaces, num_steps=30, seconds=1e-6)
+    assert (free.num_steps, short.num_steps) == (30, 1)
+
+
+def test_the_rate_rises_and_falls_to_nothing():
     graph = read(network("mlp"))
     inputs = drawn(graph, 8)
-    course = distillation._Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True)
-    tf = backends.tensorflow()
-
-    def moved(progress):
-        before = [weight.numpy() for weight in course.weights]
-        key = tf.constant([0, 0], tf.int32)
-        noisy = [tf.constant(x + 1.0) for x in inputs]
-        course.step(tf.constant(60.0), tf.constant(progress, tf.float32), key, *noisy)
-        pairs = zip(course.weights, before, strict=True)
-        return max(float(abs(weight.numpy() - old).max()) for weight, old in pairs)
-
-    course.weights[0].assign_add(tf.ones_like(course.weights[0]) * 0.1)
-    assert moved(0.0) > 1e-4
-    assert moved(1.0) == pytest.approx(0.0, abs=1e-9)
+    course = _Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True, 0)
+    rate = course.optimizer(200)._learning_rate
+    values = [float(rate(step)) for step in (0, 25, 50, 125, 200)]
+    assert values == pytest.approx([0.0, 1e-3, 2e-3, 1e-3, 0.0], abs=1e-6)
 
 
 def test_a_repair_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="choose 'distill' or 'reconstruct'"):
         Robust(repair="retrain")
+    with pytest.raises(
+        TypeError, match=r"repair is LeastSquares, but it is an instance.*LeastSquares\(\)"
+    ):
+        Robust(repair=(LeastSquares,))
     assert method_for("robust") == Robust()
 
 
-def test_a_few_real_inputs_are_joined_by_made_ones_and_many_are_not(monkeypatch):
-    asked = []
-    make = robust.make_inputs
-    monkeypatch.setattr(robust, "make_inputs", lambda *a, **k: asked.append(1) or make(*a, **k))
+def test_arguments_of_the_first_version_go_on_or_say_that_they_do_nothing():
+    with pytest.warns(DeprecationWarning, match=r"Distillation\(num_steps=...\) now"):
+        method = Robust(num_steps=7)
+    assert method.repair == (LeastSquares(), Distillation(num_steps=7))
+    with pytest.warns(DeprecationWarning, match=r"Synthesis\(num_inputs=...\) now"):
+        assert dataclasses.replace(method, num_inputs=9).synthesis == Synthesis(num_inputs=9)
+    with pytest.warns(DeprecationWarning, match="does nothing any more"):
+        assert Robust(anneal=20) == Robust()
+    with pytest.raises(TypeError, match="no argument 'epochs'"):
+        Robust(epochs=3)
+
+
+def test_a_few_real_inputs_are_joined_by_synthetic_ones_and_many_are_not():
     problem = problem_of(network("mlp"))
-    few, many = drawn(problem.graph, 12), drawn(problem.graph, 512)
-    list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=many)))
-    assert not asked
-    list(RECONSTRUCT.steps(dataclasses.replace(problem, calibration=few)))
-    assert asked
+    for count, kinds in ((12, 2), (512, 1)):
+        given = dataclasses.replace(problem, calibration=drawn(problem.graph, count))
+        used, held = Run(given, Synthesis(num_inputs=16)).inputs
+        assert len(used) == len(held) == kinds
+        assert len(used[0][0]) + len(held[0][0]) == count

@@ -18,7 +18,6 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.methods.problem import Problem, PruningState
-from keras_robust_prune.methods.progress import progressive
 from keras_robust_prune.methods.reference.annealing import walk
 from keras_robust_prune.methods.reference.energy import (
     Energy,
@@ -28,6 +27,7 @@ from keras_robust_prune.methods.reference.energy import (
     l1_width,
     weighed,
 )
+from keras_robust_prune.methods.reference.progress import progressive
 from keras_robust_prune.methods.reference.saliency import (
     Pair,
     disjoint_pairs,

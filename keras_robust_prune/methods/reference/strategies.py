@@ -22,17 +22,19 @@ from typing import ClassVar
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.methods.budgets import Budget, Uniform
+from keras_robust_prune.methods.composition import Composition
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
-from keras_robust_prune.methods.progress import PUBLISHED_STEP, progressive
 from keras_robust_prune.methods.reference.guided import Greedy, Paper
+from keras_robust_prune.methods.reference.progress import PUBLISHED_STEP, progressive
 from keras_robust_prune.methods.reference.saliency import (
     Pair,
     disjoint_pairs,
     lone_units,
-    norm_saliency,
     outgoing_norms,
     pair_distances,
 )
+from keras_robust_prune.methods.selectors import AtRandom, LeastNorm, Selector
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
 
@@ -59,28 +61,24 @@ class Baseline:
         yield from progressive(problem, _RankedOnce(problem.graph))
 
 
-@dataclasses.dataclass(frozen=True)
-class Norm:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Norm(Composition):
     """Units whose incoming times outgoing norm is least, ranked again at every step."""
 
-    name: ClassVar[str] = "norm"
-    reads_inputs: ClassVar[bool] = False
-
-    def steps(self, problem: Problem) -> Iterator[PruningState]:
-        """One state per step."""
-        yield from progressive(problem, _LeastNorm())
+    budget: Budget = dataclasses.field(default_factory=Uniform)
+    selector: Selector = dataclasses.field(default_factory=LeastNorm)
+    step: float | None = PUBLISHED_STEP
+    name: str = "norm"
 
 
-@dataclasses.dataclass(frozen=True)
-class Random:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Random(Composition):
     """Any units, each as likely as the next: what every method has to be better than."""
 
-    name: ClassVar[str] = "random"
-    reads_inputs: ClassVar[bool] = False
-
-    def steps(self, problem: Problem) -> Iterator[PruningState]:
-        """One state per step."""
-        yield from progressive(problem, _Any())
+    budget: Budget = dataclasses.field(default_factory=Uniform)
+    selector: Selector = dataclasses.field(default_factory=AtRandom)
+    step: float | None = PUBLISHED_STEP
+    name: str = "random"
 
 
 METHODS: Mapping[str, Method] = {
@@ -94,14 +92,7 @@ _TOO_MANY = (
 )
 
 
-class _Unmeasured:
-    """Choosers that know nothing of the outputs."""
-
-    def metrics(self) -> Mapping[str, float]:
-        return {}
-
-
-class _RankedOnce(_Unmeasured):
+class _RankedOnce:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._pairs: dict[str, list[Pair]] = {}
@@ -124,35 +115,11 @@ class _RankedOnce(_Unmeasured):
             raise ValueError(_TOO_MANY.format(f"{missing} more units of '{group.name}'"))
         return tuple(Removal(group.name, pair.drop, pair.into) for pair in left[:count])
 
+    def metrics(self) -> Mapping[str, float]:
+        return {}
+
     def _ranked(self, group: ChannelGroup, units: np.ndarray) -> Iterator[Pair]:
         if not group.merges:
             return lone_units(self._graph, group, units)
         distances = pair_distances(self._graph, group)
         return disjoint_pairs(distances, outgoing_norms(self._graph, group), units)
-
-
-class _LeastNorm(_Unmeasured):
-    def choose(
-        self,
-        graph: Graph,
-        group: ChannelGroup,
-        plan: Plan,
-        count: int,
-        generator: np.random.Generator,
-    ) -> tuple[Removal, ...]:
-        alive = plan.kept(group.name)
-        order = np.argsort(norm_saliency(graph, group)[alive], kind="stable")
-        return tuple(Removal(group.name, int(unit)) for unit in alive[order[:count]])
-
-
-class _Any(_Unmeasured):
-    def choose(
-        self,
-        graph: Graph,
-        group: ChannelGroup,
-        plan: Plan,
-        count: int,
-        generator: np.random.Generator,
-    ) -> tuple[Removal, ...]:
-        units = generator.choice(plan.kept(group.name), count, replace=False)
-        return tuple(Removal(group.name, int(unit)) for unit in units)

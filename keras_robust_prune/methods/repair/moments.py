@@ -43,6 +43,12 @@ class Moments:
     halves: tuple[Moments, ...] = ()
     count: int = 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its arrays take."""
+        own = self.gram.nbytes + self.cross.nbytes
+        return own + sum(half.nbytes for half in self.halves)
+
     def error(self, weights: np.ndarray) -> float:
         """Mean squared error of the targets with such weights, over their energy; 0 is perfect."""
         fit = np.einsum("ij,ij->", weights, self.gram @ weights - 2 * self.cross)
@@ -59,7 +65,7 @@ def measure(
     """Second moments of one reader on some inputs.
 
     Args:
-        dense: the network to imitate, activations split off.
+        dense: the network to learn from, activations split off.
         pruned: the network as it stands, in full shape, activations split off.
         name: the reader.
         sources: kinds of inputs that count alike, however many they are; each one array per network

@@ -13,19 +13,22 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-import numpy as np
 from absl import flags
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
-from keras_robust_prune.methods.budgets import removed_per_group
+from keras_robust_prune.methods.budgets import Uniform
+from keras_robust_prune.methods.by_cost import ByCost
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.repair.distillation import Distillation
+from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
-from keras_robust_prune.surgery.costs import num_macs
-from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.methods.selectors import AtRandom, LeastNorm
+from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
-from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.synthesis.synthesis import Synthesis
 from tests.benchmarks import zoo
 from tests.benchmarks.benchmark import Benchmark
 
@@ -34,57 +37,6 @@ DEFAULT += ["mnist_robust_cnn:units:.75", "mnist_robust_cnn:macs:.75"]
 CASES = flags.DEFINE_list("cases", DEFAULT, "network:measure:target of every case.")
 VARIANTS = flags.DEFINE_list("variants", [], "Which variants; all if empty.")
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Which seeds.")
-
-
-@dataclasses.dataclass(frozen=True)
-class SelectionOnly:
-    """Who goes by `robust`, without any repair."""
-
-    name: str = "selection only"
-
-    def steps(self, problem: Problem) -> Iterator[PruningState]:
-        """The states of `robust` with the dense network's weights."""
-        for state in Robust(repair="reconstruct").steps(problem):
-            graph = mask(problem.graph, problem.groups, state.plan)
-            yield PruningState(state.step, graph, state.plan, {})
-
-
-@dataclasses.dataclass(frozen=True)
-class RepairOf:
-    """Who goes by another method, repaired like `robust`."""
-
-    chooser: str
-    name: str = "repair of another choice"
-
-    def steps(self, problem: Problem) -> Iterator[PruningState]:
-        """One state: the other method's plan, its readers solved, then imitation."""
-        *_, state = method_for(self.chooser).steps(problem)
-        plan = Plan(
-            tuple(removal._replace(into=None) for removal in state.plan.removals),
-            dict(problem.groups.widths),
-        )
-        start = PruningState(0, mask(problem.graph, problem.groups, plan), plan)
-        yield from Robust().steps(dataclasses.replace(problem, start=start))
-
-
-@dataclasses.dataclass(frozen=True)
-class Uniform:
-    """`robust` with the same share of every group, the smallest that meets the budget."""
-
-    name: str = "uniform budgets"
-
-    def steps(self, problem: Problem) -> Iterator[PruningState]:
-        """The states of `robust` by units."""
-        graph, groups = problem.graph, problem.groups
-        for target in np.arange(1, 128) / 128:
-            (counts,) = removed_per_group(groups.groups, (float(target),), problem.round_to)
-            gone = [Removal(name, unit) for name, count in counts.items() for unit in range(count)]
-            small = cut(graph, groups, Plan(tuple(gone), dict(groups.widths)))
-            if num_macs(small) <= (1 - problem.target) * num_macs(graph):
-                break
-        yield from Robust().steps(
-            dataclasses.replace(problem, measure="units", target=float(target))
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,17 +63,20 @@ class TfmotMasks:
 
 
 def variants() -> dict[str, tuple[Method, dict[str, object]]]:
-    """Methods and changes of the problem, by what is different."""
+    """Compositions and changes of the problem, by what is different."""
+    solved, trained = LeastSquares(), Distillation()
     return {
         "robust": (Robust(), {}),
-        "no imitation": (Robust(repair="reconstruct"), {}),
-        "no perturbed inputs": (Robust(perturb=False), {}),
-        "noise instead of synthetic inputs": (Robust(invert=False), {}),
+        "no distillation": (Robust(repair=(solved,)), {}),
+        "no least squares": (Robust(repair=(trained,)), {}),
+        "no repair": (Robust(repair=()), {}),
+        "no perturbed inputs": (Robust(repair=(solved, Distillation(perturb=False))), {}),
+        "noise instead of inversion": (Robust(synthesis=Synthesis(invert=False)), {}),
+        "uniform budgets": (Robust(budget=Uniform()), {}),
+        "budgets without BatchNorm's memory": (Robust(budget=ByCost(activity=False)), {}),
+        "random choice with repair": (Robust(selector=AtRandom()), {}),
+        "norm choice with repair": (Robust(selector=LeastNorm()), {}),
         "four steps": (Robust(), {"step": "quarter"}),
-        "uniform budgets": (Uniform(), {}),
-        "no repair": (SelectionOnly(), {}),
-        "random choice with repair": (RepairOf("random"), {}),
-        "norm choice with repair": (RepairOf("norm"), {}),
         "weights alone (T0)": (Robust(), {"calibration": "weights"}),
         "norm": (method_for("norm"), {}),
         "random": (method_for("random"), {}),
@@ -136,7 +91,7 @@ def cases() -> Iterator[dict[str, str]]:
         for case in CASES.value:
             network, measure, target = case.split(":")
             for variant in VARIANTS.value or variants():
-                if variant != "uniform budgets" or measure != "units":
+                if "budgets" not in variant or measure != "units":
                     yield {
                         "network": network,
                         "measure": measure,

@@ -8,8 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.methods.allocation import Remaining
-from keras_robust_prune.methods.budgets import removed_per_group
+from keras_robust_prune.methods.budgets import uniform_counts
 from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.surgery.cutting import merge
 from keras_robust_prune.surgery.groups import ChannelGroup
@@ -47,7 +46,7 @@ def progressive(problem: Problem, chooser: Chooser) -> Iterator[PruningState]:
         The state after every step.
     """
     state = problem.first_state()
-    budget = counts_per_step(problem)
+    budget = uniform_counts(problem, problem.fractions(PUBLISHED_STEP))
     for step in range(state.step, len(budget)):
         graph, plan = state.graph, state.plan
         generator = problem.generator(step)
@@ -60,30 +59,3 @@ def progressive(problem: Problem, chooser: Chooser) -> Iterator[PruningState]:
                 missing -= len(removals)
         state = PruningState(step + 1, graph, plan, chooser.metrics())
         yield state
-
-
-def counts_per_step(problem: Problem) -> tuple[Mapping[str, int], ...]:
-    """After each step, how many units of every group are gone: the same fraction of each.
-
-    For `measure="units"` that is the step's fraction. For parameters and multiplications it is the
-    least for which the network's total falls by the step's fraction.
-    """
-    fractions = problem.fractions(PUBLISHED_STEP)
-    if problem.measure != "units":
-        groups = problem.groups.groups
-        remaining = Remaining(problem.graph, groups, problem.measure)
-        fractions = tuple(_of_units(problem, remaining, fraction) for fraction in fractions)
-    return removed_per_group(problem.groups.groups, fractions, problem.round_to)
-
-
-def _of_units(problem: Problem, remaining: Remaining, fraction: float) -> float:
-    """The least fraction of all units whose removal removes a fraction of the total; by bisection."""
-    lower, upper = 0.0, 1.0 - 1e-6
-    for _ in range(40):
-        middle = (lower + upper) / 2
-        (gone,) = removed_per_group(problem.groups.groups, (middle,), problem.round_to)
-        if remaining(gone) <= (1.0 - fraction) * remaining.total * (1 + 1e-9):
-            upper = middle
-        else:
-            lower = middle
-    return upper

@@ -1,0 +1,119 @@
+"""A budget that takes most where it costs least, each cost judged on inputs that the repair has not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Ref
+from keras_robust_prune.methods.allocation import Remaining, allocate
+from keras_robust_prune.methods.budgets import Budget, uniform_counts
+from keras_robust_prune.methods.reference.saliency import norm_saliency
+from keras_robust_prune.methods.repair import compensation, readers
+from keras_robust_prune.methods.repair.moments import Moments, as_remembered
+from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.selectors import elimination_order
+from keras_robust_prune.surgery.groups import ChannelGroup
+from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.synthesis.activity import Activity, remembered
+
+
+@dataclasses.dataclass(frozen=True)
+class ByCost(Budget):
+    """Units go where a unit of cost saves most of what the problem's measure counts.
+
+    A cost is a consumer's error after repair on inputs that the repair has not seen, every channel as active as
+    BatchNorm remembers it. A consumer that keeps a share s of its target's energy costs `-log(s)`: shares multiply
+    along the network, and no group is worth being emptied. A group whose cost is not known is protected: it gives only
+    once nothing else is left. With `measure="units"` every group gives the same fraction.
+
+    Attributes:
+        points: how many points of each group's curve of costs are measured.
+        least_rows: how many rows a consumer has to see before what its units cost counts as known.
+        activity: whether what BatchNorm remembers counts.
+    """
+
+    reads_inputs: ClassVar[bool] = True
+    points: int = 13
+    least_rows: int = 32
+    activity: bool = True
+
+    def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
+        """After each step, how many units of every group are gone."""
+        problem = run.problem
+        if problem.measure == "units":
+            return uniform_counts(problem, fractions)
+        groups = problem.groups.groups
+        protected, curves = {}, {}
+        for group in groups:
+            if why := self.unknown(run, group):
+                protected[group.name] = why
+                curves[group.name] = norm_saliency(problem.graph, group)[:-1]
+            else:
+                curves[group.name] = self.curve(run, group)
+        counts = allocate(
+            curves,
+            problem.groups.widths,
+            Remaining(problem.graph, groups, problem.measure),
+            fractions,
+            problem.round_to,
+            protected,
+        )
+        for name, reason in protected.items():
+            if taken := counts[-1][name]:
+                warnings.warn(
+                    f"{taken} units of '{name}' are removed although {reason}: nothing else is left to remove for the"
+                    " target. Lower it, or give more inputs with calibration=.",
+                    stacklevel=2,
+                )
+            elif problem.verbose:
+                print(f"'{name}' is protected: {reason}", flush=True)
+        return counts
+
+    def unknown(self, run: Run, group: ChannelGroup) -> str:
+        """Why the cost of a group's units is not known; empty if it is."""
+        names = run.consumers_of(group)
+        if not names:
+            return "no layer that reads them can be solved anew, so their cost is not known"
+        for name in names:
+            rows = run.moments(run.problem.graph, name).count
+            if 0 < rows < self.least_rows:
+                return (
+                    f"'{name}' reads them at {rows} positions of all inputs only, too few to judge"
+                )
+        return ""
+
+    def curve(self, run: Run, group: ChannelGroup) -> np.ndarray:
+        """What every further removal from a group costs the dense network, `(num_units - 1,)`, by elimination."""
+        graph, empty, width = run.problem.graph, Plan.empty(run.problem.groups), group.num_units
+        activities = remembered(run.dense) if self.activity else {}
+        moments = {name: _seen(run, name, activities) for name in run.consumers_of(group)}
+        order = elimination_order(run, graph, empty, group, width - 1, moments)
+        points = np.unique(np.linspace(0, width - 1, self.points).round().astype(int))
+        lost = [0.0]
+        for point in points[1:]:
+            left = ~np.isin(np.arange(width), order[:point])
+            errors = [
+                compensation.held_out_error(
+                    moments[name], weights, np.union1d(rows[left].ravel(), others).astype(int)
+                )
+                for name, (weights, rows, others) in run.equations(graph, empty, group).items()
+            ]
+            lost.append(float(np.mean(errors)))
+        between = np.interp(np.arange(1, width), points, np.maximum.accumulate(lost))
+        return np.diff(-len(moments) * np.log1p(-np.minimum(between, 0.999)), prepend=0.0)
+
+
+def _seen(run: Run, name: str, activities: Mapping[Ref, Activity]) -> Moments:
+    """A consumer's moments on the dense network, as active as BatchNorm remembers where it does."""
+    moments = run.moments(run.problem.graph, name)
+    activity = activities.get(run.dense.calls[name][0].inputs[0])
+    if activity is None or not activity.rectified or not moments.halves:
+        return moments
+    weights = readers.matrix(run.dense, name)
+    fits = (len(weights) - 1) % len(activity.mean) == 0
+    return as_remembered(moments, weights, activity) if fits else moments

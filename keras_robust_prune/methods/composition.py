@@ -1,0 +1,148 @@
+"""A method in parts: a budget (how much of each group), a selector (which units), repairs (what is done about it)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from keras_robust_prune.methods.budgets import Budget
+from keras_robust_prune.methods.problem import Problem, PruningState
+from keras_robust_prune.methods.repair.repair import Repair
+from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.selectors import Selector
+from keras_robust_prune.reporting.progress import Progress
+from keras_robust_prune.surgery.cutting import merge
+from keras_robust_prune.surgery.groups import ChannelGroup
+from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.synthesis.synthesis import Synthesis
+
+
+@dataclasses.dataclass(frozen=True)
+class Composition:
+    """Budget, selector and repairs, in every combination.
+
+    Attributes:
+        budget: how many units of each group go.
+        selector: which.
+        repair: what is done about it, in this order; nothing if empty.
+        synthesis: how inputs are made where none are given; parts that read none do not ask for any.
+        step: fraction that one step removes where the problem does not say; None removes all in one step.
+        name: what the method is called in results and reports.
+
+    Example:
+        >>> from keras_robust_prune.methods.budgets import Uniform
+        >>> from keras_robust_prune.methods.selectors import LeastNorm
+        >>> Composition(Uniform(), LeastNorm(), name="least norm")
+        Composition(budget=Uniform(), selector=LeastNorm(), repair=(), name='least norm')
+    """
+
+    budget: Budget
+    selector: Selector
+    repair: tuple[Repair, ...] = ()
+    synthesis: Synthesis = dataclasses.field(default_factory=Synthesis)
+    step: float | None = None
+    name: str = "composition"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "repair", tuple(self.repair))
+        parts = [("budget", self.budget, Budget), ("selector", self.selector, Selector)]
+        parts += [("repair", part, Repair) for part in self.repair]
+        for what, part, kind in parts:
+            if not isinstance(part, kind):
+                raise TypeError(
+                    f"{what} is {part!r}, but it is an instance of a subclass of {kind.__name__},"
+                    f" for example {_EXAMPLES[what]}."
+                )
+
+    def __repr__(self) -> str:
+        fields = dataclasses.fields(self)
+        said = [f for f in fields if f.name not in ("synthesis", "step") or not _usual(self, f)]
+        text = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in said)
+        return f"{type(self).__name__}({text})"
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether any part looks at inputs."""
+        repair = any(part.reads_inputs for part in self.repair)
+        return self.budget.reads_inputs or self.selector.reads_inputs or repair
+
+    def steps(self, problem: Problem) -> Iterator[PruningState]:
+        """One state per step."""
+        fractions = problem.fractions(self.step or problem.target or 1.0)
+        if not fractions:
+            return
+        run = Run(problem, self.synthesis)
+        counts = self.budget.counts(run, fractions)
+        state = problem.first_state()
+        for step in range(state.step, len(fractions)):
+            plan = state.plan if state.plan.widths else Plan.empty(problem.groups)
+            state = PruningState(step, state.graph, plan)
+            state = self._remove(run, state, counts[step], problem.generator(step))
+            if step == len(fractions) - 1:
+                for repair in self.repair:
+                    state = repair.network(run, state)
+            state = dataclasses.replace(state, step=step + 1)
+            yield state
+
+    def _remove(
+        self,
+        run: Run,
+        state: PruningState,
+        goal: Mapping[str, int],
+        generator: np.random.Generator,
+    ) -> PruningState:
+        """Choose until every group has lost its count, and repair every consumer."""
+        pending = [group for group in run.problem.groups.groups if goal[group.name]]
+        repairs = [repair for repair in self.repair if repair.by_consumer]
+        consumers = run.consumers if repairs else ()
+        for name in Progress.over("repair", consumers, run.problem.verbose):
+            mine = [group for group in run.groups_of(name) if goal[group.name]]
+            if not mine:
+                continue
+            chosen = [group for group in mine if group in pending]
+            pending = [group for group in pending if group not in chosen]
+            state = self._choose(run, state, chosen, goal, generator)
+            for repair in repairs:
+                state = repair.consumer(run, state, name)
+        for group in pending:
+            state = self._choose(run, state, [group], goal, generator)
+        return state
+
+    def _choose(
+        self,
+        run: Run,
+        state: PruningState,
+        groups: Sequence[ChannelGroup],
+        goal: Mapping[str, int],
+        generator: np.random.Generator,
+    ) -> PruningState:
+        """The state with the missing units of some groups chosen, one group after the other, and then removed."""
+        removals: tuple[Removal, ...] = ()
+        for group in groups:
+            missing = goal[group.name] - int(state.plan.dropped[group.name].sum())
+            if missing <= 0:
+                continue
+            units = list(self.selector.select(run, state, group, missing, generator))
+            if len(units) != missing:
+                raise ValueError(
+                    f"{self.selector!r} chose {len(units)} units of '{group.name}'; it was asked for {missing}."
+                    " Return as many as `count` says, each of them once."
+                )
+            chosen = tuple(Removal(group.name, int(unit)) for unit in units)
+            state = dataclasses.replace(state, plan=state.plan + chosen)
+            removals += chosen
+        graph = merge(state.graph, run.problem.groups, removals)
+        return dataclasses.replace(state, graph=graph)
+
+
+_EXAMPLES = {"budget": "Uniform()", "selector": "LeastNorm()", "repair": "LeastSquares()"}
+
+
+def _usual(method: Composition, field: dataclasses.Field[object]) -> bool:
+    """Whether a field has its default."""
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    return getattr(method, field.name) == default

@@ -1,0 +1,147 @@
+"""What the parts of a method share during one run: the dense network, its consumers, inputs and moments.
+
+Everything is computed when it is first asked for: a method whose parts read no inputs makes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, Layer
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.repair import readers
+from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
+from keras_robust_prune.surgery.groups import ChannelGroup
+from keras_robust_prune.surgery.plan import Plan
+from keras_robust_prune.synthesis.gaussian import propagate
+from keras_robust_prune.synthesis.synthesis import Synthesis
+
+MANY = 512  # real inputs that need no synthetic ones beside them
+_HELD = 8  # one of so many inputs is held out
+_REMEMBERED = 1e9  # bytes of moments that are remembered
+
+
+class Run:
+    """One run of a method.
+
+    Attributes:
+        problem: what shall be removed from which network.
+        synthesis: how inputs are made where none are given.
+        dense: the dense network, activations split off.
+    """
+
+    def __init__(self, problem: Problem, synthesis: Synthesis) -> None:
+        self.problem, self.synthesis = problem, synthesis
+        self.dense = split_activations(problem.graph)
+        self._moments: dict[str, tuple[tuple[int, ...], Graph, Moments]] = {}
+
+    @property
+    def spaces(self) -> tuple[InputSpec, ...]:
+        """What each input of the network may be."""
+        return self.problem.inputs
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether inputs may be read or made; not with `calibration="weights"`."""
+        return not isinstance(self.problem.calibration, str)
+
+    @cached_property
+    def inputs(self) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
+        """Kinds of inputs to repair on, and those held out: real ones, and synthetic ones unless real ones are many."""
+        problem = self.problem
+        if not self.reads_inputs:
+            return [], []
+        given = problem.inputs_given()
+        found = [given] if given else []
+        if not found or len(found[0][0]) < MANY:
+            made = self.synthesis(problem.graph, problem.inputs, problem.seed, problem.verbose)
+            found.append(list(made.arrays))
+        pairs = [hold_out(source, problem.seed) for source in found]
+        return [used for used, _ in pairs], [held for _, held in pairs]
+
+    @cached_property
+    def consumers(self) -> tuple[str, ...]:
+        """Layers that read units and can be solved anew, in the order of the graph; only those with known moments."""
+        names = readers.readers(self.dense, self.problem.groups.groups)
+        return names if self.reads_inputs else tuple(n for n in names if n in self._estimates)
+
+    def consumers_of(self, group: ChannelGroup) -> tuple[str, ...]:
+        """The consumers that read one group."""
+        return tuple(name for name in self.consumers if name in group.consumers)
+
+    def groups_of(self, name: str) -> tuple[ChannelGroup, ...]:
+        """The groups that one consumer reads."""
+        return tuple(group for group in self.problem.groups.groups if name in group.consumers)
+
+    def moments(self, graph: Graph, name: str) -> Moments:
+        """Second moments of what a consumer sees on a network as it stands, towards the dense one's answers.
+
+        They are remembered until something before the consumer changes.
+
+        Args:
+            graph: in full shape.
+            name: the consumer.
+        """
+        if not self.reads_inputs:
+            return self._estimates[name]
+        split = split_activations(graph)
+        refs = [node.inputs[0] for node in split.calls[name]]
+        branch = readers.branch_of(split, name)
+        before = split.ending_at([*refs, *(branch.others if branch else ())])
+        key = tuple(id(graph.layers.get(layer)) for layer in before.layers)
+        known = self._moments.pop(name, None)
+        if known is None or known[0] != key:
+            pruned = self.dense if graph is self.problem.graph else split
+            found = measure(self.dense, pruned, name, self.inputs[0], self.problem.seed)
+            known = key, graph, found  # the graph keeps its layers, and so their identities, alive
+        self._moments[name] = known
+        while sum(moments.nbytes for *_, moments in self._moments.values()) > _REMEMBERED:
+            oldest = next(iter(self._moments))
+            if oldest == name:
+                break
+            del self._moments[oldest]
+        return known[2]
+
+    def equations(
+        self, graph: Graph, plan: Plan, group: ChannelGroup
+    ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Per consumer of a group its weights, the rows of the units still there, and all other rows that stay."""
+        found = {}
+        for name in self.consumers_of(group):
+            layer = graph.layers[name]
+            every = readers.unit_rows(group, layer)
+            others = np.setdiff1d(self.kept_rows(layer, plan), every)
+            found[name] = (readers.matrix(graph, name), every[plan.kept(group.name)], others)
+        return found
+
+    def kept_rows(self, layer: Layer, plan: Plan) -> np.ndarray:
+        """Rows of a consumer whose units stay, ascending."""
+        kept = np.ones(len(readers.matrix(self.dense, layer.name)) - 1, bool)
+        for group in self.groups_of(layer.name):
+            kept[readers.unit_rows(group, layer)[plan.dropped[group.name]].ravel()] = False
+        return np.flatnonzero(kept)
+
+    @cached_property
+    def _estimates(self) -> dict[str, Moments]:
+        tensors = propagate(self.dense, self.spaces)
+        names = readers.readers(self.dense, self.problem.groups.groups)
+        found = {name: estimate(self.dense, name, tensors) for name in names}
+        return {name: moments for name, moments in found.items() if moments is not None}
+
+
+def hold_out(
+    inputs: Sequence[np.ndarray], seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Inputs to repair on, and an eighth of them that only judges.
+
+    A single input has to do both.
+    """
+    order = np.random.default_rng([seed, 3]).permutation(len(inputs[0]))
+    held, used = np.split(order, [max(1, len(order) // _HELD)])
+    used = used if len(used) else held
+    return [x[used] for x in inputs], [x[held] for x in inputs]
