@@ -143,11 +143,37 @@ def relabel(labels: Labels, before: Sequence[int], after: np.ndarray) -> Labels 
         >>> relabel(Labels(1, np.array([7, 8])), (3, 2), order)
         Labels(axis=0, ids=array([7, 8]))
     """
-    lengths = [1] * len(before)
-    lengths[labels.axis] = -1
-    full = np.broadcast_to(labels.ids.reshape(lengths), before).ravel()[after]
+    full = _everywhere(labels, before, after)
     for axis in reversed(range(full.ndim)):
         lines = np.moveaxis(full, axis, -1).reshape(-1, full.shape[axis])
         if (lines == lines[0]).all():
             return Labels(axis, lines[0].copy())
     return None
+
+
+def tie(labels: Labels, before: Sequence[int], after: np.ndarray, tracing: Tracing) -> Labels:
+    """Labels after a move that spreads elements over several axes: what meets along one shares a fate.
+
+    That one is the axis along which most elements lie.
+
+    Args and the result are as of `relabel`.
+
+    Example:
+        Six channels as two groups of three: the first of either group go together.
+
+        >>> tracing = Tracing()
+        >>> tie(Labels(0, np.arange(6)), (6,), np.arange(6).reshape(2, 3), tracing)
+        Labels(axis=1, ids=array([0, 1, 2]))
+    """
+    full = _everywhere(labels, before, after)
+    lines = [np.moveaxis(full, k, -1).reshape(-1, full.shape[k]) for k in range(full.ndim)]
+    axis = max(range(full.ndim), key=lambda k: (len(np.unique(lines[k][0])), k))
+    tracing.unite(lines[axis][:1], np.unique(lines[axis], axis=0))
+    return Labels(axis, lines[axis][0].copy())
+
+
+def _everywhere(labels: Labels, before: Sequence[int], after: np.ndarray) -> np.ndarray:
+    """The element at every entry of the moved tensor."""
+    lengths = [1] * len(before)
+    lengths[labels.axis] = -1
+    return np.broadcast_to(labels.ids.reshape(lengths), before).ravel()[after]

@@ -35,8 +35,22 @@ def free_batch(nodes: Iterable[Any], size: int) -> None:
         _free_constants(node, operation, outputs[0], size)
         if type(operation).__name__ == "Reshape" and hasattr(operation, "newshape"):
             operation.newshape = (-1, *tuple(outputs[0].shape)[1:])
+            config = {**operation.get_config(), "newshape": operation.newshape}
+            operation.get_config = config.copy
         elif any(_mentions(value, size) for value in _settings(operation)):
             raise ValueError("computes with the size of the batch")
+
+
+def refuse_open_sizes(nodes: Iterable[Any]) -> None:
+    """Raises if a call of a Keras 3 operation takes None for the size of the batch, which fails on numbers.
+
+    Raises:
+        ValueError: naming the operation.
+    """
+    for node in nodes:
+        for value in _settings(layer_of(node)):
+            if isinstance(value, (list, tuple)) and any(item is None for item in value):
+                raise ValueError(f"'{layer_of(node).name}' is given the open size of the batch")
 
 
 def _settings(operation: Any) -> list[Any]:

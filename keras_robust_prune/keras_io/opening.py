@@ -20,7 +20,7 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import INPUT
-from keras_robust_prune.keras_io.batch import free_batch
+from keras_robust_prune.keras_io.batch import free_batch, refuse_open_sizes
 from keras_robust_prune.keras_io.layers import is_layer
 from keras_robust_prune.keras_io.symbolic import (
     dtype_of,
@@ -200,6 +200,7 @@ def record(
         raise Closed("is given a mask of time steps along with its input")
     try:
         found = _call(layer, args, kwargs, training, None)
+        refuse_open_sizes(ordered_nodes(found.inputs, found.outputs))
     except Exception as first:
         try:
             found = _call(layer, args, kwargs, training, BATCH)

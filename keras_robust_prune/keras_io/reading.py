@@ -26,6 +26,7 @@ from keras_robust_prune.keras_io.files import load
 from keras_robust_prune.keras_io.layers import describe
 from keras_robust_prune.keras_io.opening import Closed, Opener, record_model, unchanged
 from keras_robust_prune.keras_io.traversal import Walk, is_graph_model
+from keras_robust_prune.layers.kernels import with_kernels
 from keras_robust_prune.layers.padding import recognised
 
 __all__ = ["ModelError", "build", "load", "opened", "read", "read_masks"]
@@ -108,7 +109,7 @@ def _described(walk: Walk, opener: Opener) -> Graph:
             layers[name] = describe(found.layer, name, found.trainable, found.kind, reason)
         except ValueError as error:
             problems.append(str(error))
-    graph = recognised(_graph(walk, layers)) if not problems else None
+    graph = with_kernels(recognised(_graph(walk, layers))) if not problems else None
     for layer in (layers if graph is None else graph.layers).values():
         problems += _problems(layer)
     if all(layer.is_input for layer in layers.values()) and not problems:

@@ -9,6 +9,7 @@ from keras_robust_prune.layers import (
     indexing,
     merging,
     normalization,
+    products,
     shaping,
     spatial,
 )
@@ -36,7 +37,7 @@ for _family in (
     spatial,
 ):
     KERAS.update(_family.TYPES)
-for _operators in (arithmetic, indexing):
+for _operators in (arithmetic, indexing, products):
     OPERATORS.update(_operators.TYPES)
 
 __all__ = [

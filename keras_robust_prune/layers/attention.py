@@ -1,7 +1,8 @@
-"""MultiHeadAttention: whole heads are units of the layer's own."""
+"""MultiHeadAttention: whole heads are units of the layer's own, and so are the entries within all heads."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,7 @@ class MultiHeadAttention(LayerType):
             if f"{name}/bias" in layer.weights:
                 tracing.use(layer.name, f"{name}/bias", 0, PRODUCES, heads)
             tracing.use(layer.name, f"{name}/kernel", 0, CONSUMES, labels[ref].ids)
+        self.within(layer, tracing)
         units = tracing.fresh(layer.name, output.shape[2])
         tracing.use(layer.name, "attention_output/kernel", 2, PRODUCES, units)
         if "attention_output/bias" in layer.weights:
@@ -62,9 +64,32 @@ class MultiHeadAttention(LayerType):
         found = [Labels(len(node.shapes[0]) - 1, units), Labels(0, heads)]
         return found[: len(node.shapes)]
 
+    def within(self, layer: Layer, tracing: Tracing) -> None:
+        """Entry k of every head: those of keys are read by the queries, those of values by the output projection."""
+        width = layer.weights["query/kernel"].shape[2]
+        pairs = [("key", "query", width, 2)]
+        pairs.append(("value", "attention_output", layer.weights["value/kernel"].shape[2], 1))
+        for source, reader, length, axis in pairs:
+            ids = tracing.fresh(layer.name, length, source)
+            tracing.use(layer.name, f"{source}/kernel", 2, PRODUCES, ids)
+            tracing.use(layer.name, f"{reader}/kernel", axis, CONSUMES, ids)
+            if f"{source}/bias" in layer.weights:
+                tracing.use(layer.name, f"{source}/bias", 1, PRODUCES, ids)
+            if reader == "query" and "query/bias" in layer.weights:
+                tracing.use(layer.name, "query/bias", 1, CONSUMES, ids)
+
+    def factors(self, before: Layer, after: Layer) -> Mapping[str, float]:
+        """Keras divides by the root of the length of the keys that the configuration names."""
+        lengths = [layer.weights["query/kernel"].shape[2] for layer in (before, after)]
+        factor = math.sqrt(lengths[1] / lengths[0])
+        names = [name for name in ("query/kernel", "query/bias") if name in before.weights]
+        return dict.fromkeys(names, factor) if factor != 1 else {}
+
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         changed: dict[str, Any] = {
             "num_heads": lengths["attention_output/kernel", 0],
+            "key_dim": lengths["key/kernel", 2],
+            "value_dim": lengths["value/kernel", 2],
             "output_shape": (lengths["attention_output/kernel", 2],),
         }
         for name in PROJECTIONS:  # tf_keras stores what the layer was built for

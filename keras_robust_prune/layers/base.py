@@ -53,6 +53,26 @@ class InputHint(NamedTuple):
     clause: str
 
 
+class Kept(NamedTuple):
+    """Which entries of a tensor stay.
+
+    Attributes:
+        axis: the axis that units lie on, without the batch axis.
+        stay: for every entry along it, whether it stays.
+    """
+
+    axis: int
+    stay: np.ndarray
+
+
+class Renumbered(NamedTuple):
+    """A call that names entries by their numbers, once some are gone; `config` holds changes of the configuration."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
 class LayerType:
     """What the toolkit knows of one type of layer. The base class knows nothing and says so.
 
@@ -122,6 +142,25 @@ class LayerType:
             shapes: its outputs' shapes after it.
         """
         return node.args, node.kwargs
+
+    def renumber(self, graph: Graph, node: Node, kept: Sequence[Kept]) -> Renumbered:
+        """A call, once entries of its inputs are gone: what slices and splits say of places.
+
+        Args:
+            graph: before the cut.
+            node: the call, with the arguments that `resize_call` gave.
+            kept: what stays of each input.
+        """
+        return Renumbered(node.args, node.kwargs, {})
+
+    def factors(self, before: Layer, after: Layer) -> Mapping[str, float]:
+        """Numbers by which weights are multiplied when the smaller layer scales otherwise; none by default.
+
+        Args:
+            before: the layer before the cut.
+            after: with the configuration that it has afterwards.
+        """
+        return {}
 
     def kernels_of(self, layer: Layer) -> tuple[str, ...]:
         """Names of a layer's weights whose entries are multiplied with activations."""

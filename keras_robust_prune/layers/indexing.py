@@ -5,16 +5,24 @@ Of tf_keras they are TFOpLambda and SlicingOpLambda, of Keras 3 its operations: 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Shape
-from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing
+from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing, relabel, tie
 from keras_robust_prune.layers import merging
-from keras_robust_prune.layers.base import LayerType, Lengths, Unsupported, known_size
-from keras_robust_prune.layers.calls import Call, argument, operator_name, rank_in
+from keras_robust_prune.layers.base import (
+    Kept,
+    LayerType,
+    Lengths,
+    Renumbered,
+    Unsupported,
+    known_size,
+)
+from keras_robust_prune.layers.calls import Call, argument, constants, operator_name, rank_in
 from keras_robust_prune.layers.composing import move
 from keras_robust_prune.layers.shaping import Move, side_by_side
 from keras_robust_prune.primitives.gaussian import Gaussian
@@ -34,11 +42,20 @@ class InOrder(Move):
     def of_unknown_size(
         self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
     ) -> Sequence[Labels]:
+        """Labels move within the last axes, if those hold as many entries before as after."""
         before, after = graph.shape(node.inputs[0]), node.shapes[0]
-        if labels.axis == len(before) - 1 and after and before[-1] == after[-1] is not None:
-            labels = Labels(len(after) - 1, labels.ids)
-            self.note(graph.layer_of(node), labels, tracing)
-            return (labels,)
+        for first in reversed(range(labels.axis + 1)):
+            for last in reversed(range(len(after))):
+                old, new = before[first:], after[last:]
+                if None in (*old, *new) or known_size(old) != known_size(new):
+                    continue
+                order = np.arange(known_size(old)).reshape([length or 1 for length in new])
+                inner = Labels(labels.axis - first, labels.ids)
+                sizes = [int(length or 1) for length in old]
+                found = relabel(inner, sizes, order) or tie(inner, sizes, order, tracing)
+                moved = Labels(found.axis + last, found.ids)
+                self.note(graph.layer_of(node), moved, tracing)
+                return (moved,)
         return super().of_unknown_size(graph, node, labels, tracing)
 
     def moments(self, graph: Graph, node: Node, inputs: Sequence[Gaussian]) -> Gaussian | None:
@@ -138,55 +155,153 @@ class Stack(LayerType):
 
 
 class Split(LayerType):
-    """Parts along an axis on which no units lie."""
+    """Parts along an axis, which may be that of the units."""
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
-        axis = int(argument(graph, node, "axis", 2, 0)) % rank_in(graph, node) - 1
-        if axis == inputs[0].axis or axis < 0:
-            raise Unsupported("sliced", "splits along the axis that the units lie on")
-        return tuple(inputs[:1]) * len(node.shapes)
+        axis = self.axis(graph, node)
+        if axis < 0:
+            raise Unsupported("sliced", "splits the batch")
+        if axis != inputs[0].axis:
+            return tuple(inputs[:1]) * len(node.shapes)
+        return [Labels(axis, ids) for ids in np.split(inputs[0].ids, self.ends(node, axis))]
+
+    def axis(self, graph: Graph, node: Node) -> int:
+        """The axis along which it splits, without the batch axis."""
+        return int(argument(graph, node, "axis", 2, 0)) % rank_in(graph, node) - 1
+
+    def ends(self, node: Node, axis: int) -> list[int]:
+        """Where the parts but the last end."""
+        return np.cumsum([shape[axis] or 0 for shape in node.shapes])[:-1].tolist()
+
+    def renumber(self, graph: Graph, node: Node, kept: Sequence[Kept]) -> Renumbered:
+        axis, stay = self.axis(graph, node), kept[0].stay
+        if axis != kept[0].axis:
+            return super().renumber(graph, node, kept)
+        sizes = [int(part.sum()) for part in np.split(stay, self.ends(node, axis))]
+        if "indices_or_sections" in graph.layer_of(node).config:
+            ends = np.cumsum(sizes)[:-1].tolist()
+            return Renumbered(node.args, node.kwargs, {"indices_or_sections": ends})
+        args = tuple(sizes if k == 1 else part for k, part in enumerate(node.args))
+        names = ("num_or_size_splits",)
+        kwargs = {key: sizes if key in names else part for key, part in node.kwargs.items()}
+        return Renumbered(args, kwargs, {})
 
 
 class Pad(LayerType):
-    """Padding of the axes on which no units lie."""
+    """Padding; zeros beside units stay."""
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         width = argument(graph, node, "pad_width", 1)
         width = argument(graph, node, "paddings", 1) if width is None else width
-        if np.ndim(width) != 2 or np.any(np.asarray(width)[inputs[0].axis + 1]):
-            raise Unsupported("padded", "pads the axis that the units lie on")
-        return tuple(inputs[:1])
+        if np.ndim(width) != 2:
+            raise Unsupported("padded", "pads in a way that is not known")
+        ((axis, ids),) = inputs
+        before, after = np.asarray(width)[axis + 1]
+        zeros = tracing.fresh(node.name, int(before + after), "zeros")
+        tracing.protect(zeros, "padded", node.layer, "puts it beside units")
+        return (Labels(axis, np.concatenate([zeros[:before], ids, zeros[before:]])),)
 
 
-class Slice(LayerType):
-    """`x[:, 2:4]`: channels survive where their axis is taken whole."""
+class DepthToSpace(LayerType):
+    """Channels become places: what becomes one channel goes together."""
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
-        rank = rank_in(graph, node)
-        parts = list(_index(node))
+        ids = _channels_last(graph, node, inputs[0]).reshape(-1, node.shapes[0][-1] or 1)
+        tracing.unite(ids[:1], ids)
+        return (Labels(inputs[0].axis, ids[0]),)
+
+
+class SpaceToDepth(LayerType):
+    """Places become channels, so that each stands there once for every place."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        ids = _channels_last(graph, node, inputs[0])
+        return (Labels(inputs[0].axis, np.tile(ids, (node.shapes[0][-1] or 1) // len(ids))),)
+
+
+def _channels_last(graph: Graph, node: Node, labels: Labels) -> np.ndarray:
+    form = argument(graph, node, "data_format", 3, "NHWC")
+    if labels.axis != rank_in(graph, node) - 2 or form != "NHWC":
+        raise Unsupported("other_axis", "works along another axis than the one the units lie on")
+    return labels.ids
+
+
+class Repeat(LayerType):
+    """A constant for every sample, as class tokens are: its last axis is that of the units."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        width = node.shapes[0][-1] if node.shapes[0] else None
+        for number, value in enumerate(constants(node)):
+            if value.ndim > 1 and value.shape[-1] == width:
+                ids = tracing.fresh(node.name, value.shape[-1], "constant")
+                tracing.use(node.layer, f"constant {number}", value.ndim - 1, CARRIES, ids)
+                return (Labels(len(node.shapes[0]) - 1, ids),)
+        raise Unsupported("repeated", "repeats something else than a constant")
+
+    def resize_call(
+        self, graph: Graph, node: Node, shapes: Sequence[Shape]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        def fit(part: Any) -> Any:
+            if not isinstance(part, (list, tuple)) or part[-1] != node.shapes[0][-1]:
+                return part
+            return [*part[:-1], shapes[0][-1]]
+
+        return tuple(map(fit, node.args)), {key: fit(part) for key, part in node.kwargs.items()}
+
+
+class Slice(LayerType):
+    """`x[:, 2:4]`: units survive where their axis is taken whole, or a run of it."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        at, after = self.place(graph, node, inputs[0].axis)
+        part = _index(node)[at] if at is not None else slice(None)
+        if not isinstance(part, slice) or part.step not in (None, 1):
+            raise Unsupported("sliced", "takes only some entries of the axis the units lie on")
+        return (Labels(after, inputs[0].ids[part]),)
+
+    def place(self, graph: Graph, node: Node, axis: int) -> tuple[int | None, int]:
+        """Which part of the index is for an axis, None if it is left out, and which axis that is afterwards."""
+        parts = _index(node)
         if any(not isinstance(part, (int, slice, type(None), type(...))) for part in parts):
             raise Unsupported("sliced", "takes entries by an index that is a tensor")
-        taken = sum(part is not None and part is not ... for part in parts)
-        if ... not in parts:
-            parts.append(...)
-        at = parts.index(...)
-        parts[at : at + 1] = [slice(None)] * (rank - taken)
+        numbers: list[int | None] = list(range(len(parts)))
+        spare = rank_in(graph, node) - sum(part is not None and part is not ... for part in parts)
+        at = parts.index(...) if ... in parts else len(parts)
+        numbers[at : at + 1] = [None] * spare
         before, after = 0, 0
-        for part in parts:
-            if before == inputs[0].axis + 1 and part is not None:
-                if not is_whole(part):
-                    reason = "takes only some entries of the axis the units lie on"
-                    raise Unsupported("sliced", reason)
-                return (Labels(after - 1, inputs[0].ids),)
+        for number in numbers:
+            part = slice(None) if number is None else parts[number]
+            if before == axis + 1 and part is not None:
+                return number, after - 1
             before += part is not None
             after += not isinstance(part, int)
         raise Unsupported("sliced", "takes entries in a way that is not known")
+
+    def renumber(self, graph: Graph, node: Node, kept: Sequence[Kept]) -> Renumbered:
+        axis, stay = kept[0]
+        at, _ = self.place(graph, node, axis)
+        parts = list(_index(node))
+        if at is None or is_whole(parts[at]):
+            return super().renumber(graph, node, kept)
+        start, stop, _ = parts[at].indices(len(stay))
+        first = int(stay[:start].sum())
+        parts[at] = slice(first, first + int(stay[start:stop].sum()))
+        key, names = _stored(parts, node), ("key", "slice_spec")
+        args = tuple(key if k == 1 else part for k, part in enumerate(node.args))
+        kwargs = {name: key if name in names else part for name, part in node.kwargs.items()}
+        return Renumbered(args, kwargs, {})
 
     def lower(self, call: Call) -> int:
         index = _index(call.node)
@@ -207,6 +322,36 @@ def _index(node: Node) -> tuple[Any, ...]:
     )
 
 
+def _stored(parts: Sequence[Any], node: Node) -> tuple[Any, ...]:
+    """An index as Keras stores it in this call: its slices are dictionaries in tf_keras."""
+    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("slice_spec")
+    stored = any(isinstance(part, dict) for part in (given if isinstance(given, tuple) else ()))
+    return tuple(
+        {"start": part.start, "stop": part.stop, "step": part.step}
+        if stored and isinstance(part, slice)
+        else part
+        for part in parts
+    )
+
+
+def without_ellipsis(graph: Graph, node: Node) -> Node:
+    """A call with an index that tf_keras can save: it has no word for an ellipsis."""
+    if graph.keras != "tf_keras" or ... not in (parts := _index(node)):
+        return node
+    spare = rank_in(graph, node) - sum(part is not None and part is not ... for part in parts)
+    at = parts.index(...)
+    parts = (*parts[:at], *[slice(None)] * spare, *parts[at + 1 :])
+    key = tuple(
+        {"start": part.start, "stop": part.stop, "step": part.step}
+        if isinstance(part, slice)
+        else part
+        for part in parts
+    )
+    args = tuple(key if k == 1 else part for k, part in enumerate(node.args))
+    kwargs = {name: key if name == "slice_spec" else part for name, part in node.kwargs.items()}
+    return dataclasses.replace(node, args=args, kwargs=kwargs)
+
+
 def is_whole(part: Any) -> bool:
     """Whether a part of an index takes all of its axis, in order."""
     return isinstance(part, slice) and (part.start or 0, part.stop, part.step or 1) == (0, None, 1)
@@ -222,4 +367,7 @@ TYPES: dict[str, LayerType] = {
     "stack": Stack(),
     "split": Split(),
     "pad": Pad(),
+    "depth_to_space": DepthToSpace(),
+    "space_to_depth": SpaceToDepth(),
+    **dict.fromkeys(("broadcast_to", "tile", "repeat"), Repeat()),
 }

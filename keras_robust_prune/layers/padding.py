@@ -68,7 +68,7 @@ class _Step(NamedTuple):
 def spelled_out(graph: Graph) -> Graph:
     """The same function in layers that Keras has.
 
-    Layers and nodes of the graph keep their names. `Rescaling` shows a normalisation zeros where its `MASK` is zero;
+    Layers and nodes of the graph keep their names. `Rescaling` shows a layer zeros where its `MASK` is zero;
     padding and cropping stand around one that sees zeros behind its input.
     """
     layers, nodes = dict(graph.layers), []
@@ -76,7 +76,7 @@ def spelled_out(graph: Graph) -> Graph:
     for node in graph.nodes:
         layer, zeros = graph.layer_of(node), num_zeros(graph, node)
         known = _reading(node, moved)
-        if not layer_type(layer).over_units or not (zeros or MASK in layer.weights):
+        if not zeros and MASK not in layer.weights:
             nodes.append(known)
             continue
         before, after = _around(layer, graph.shape(node.inputs[0]), zeros)
@@ -93,11 +93,11 @@ def spelled_out(graph: Graph) -> Graph:
 
 
 def without_masks(graph: Graph) -> Graph:
-    """The graph whose normalisations see all units of their input."""
+    """The graph whose layers see all units of their inputs."""
     return graph.with_layers(
         dataclasses.replace(layer, weights=_plain_weights(layer))
         for layer in graph.layers.values()
-        if MASK in layer.weights and layer_type(layer).over_units
+        if MASK in layer.weights
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
-from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing, relabel
+from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing, relabel, tie
 from keras_robust_prune.layers.base import (
     LayerType,
     Lengths,
@@ -70,9 +70,7 @@ class Move(LayerType):
             return self.of_unknown_size(graph, node, inputs[0], tracing)
         shape = tuple(length or 1 for length in before)
         after = self.moved(graph, node, np.arange(np.prod(shape)).reshape(shape))
-        labels = relabel(inputs[0], shape, after)
-        if labels is None:
-            raise Unsupported("reshaped", "spreads a unit over several axes")
+        labels = relabel(inputs[0], shape, after) or tie(inputs[0], shape, after, tracing)
         self.note(graph.layer_of(node), labels, tracing)
         return (labels,)
 

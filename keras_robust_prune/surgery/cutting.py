@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.graph.tracing import CONSUMES
-from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.layers.base import Kept, layer_type
 from keras_robust_prune.layers.calls import map_constants
 from keras_robust_prune.surgery.dropping import Axis, Gone, Readers, blinded, entries_gone
 from keras_robust_prune.surgery.groups import ChannelGroups
@@ -76,8 +76,21 @@ def cut(graph: Graph, groups: ChannelGroups, plan: Plan) -> Graph:
     """
     gone = entries_gone(groups.groups, plan.dropped)
     layers = [_cut_layer(graph, graph.layers[name], gone) for name in {key[0] for key in gone}]
-    nodes = tuple(_cut_call(graph, node, _shapes(node, groups, plan), gone) for node in graph.nodes)
-    return dataclasses.replace(graph.with_layers(layers), nodes=nodes)
+    smaller = graph.with_layers(layers)
+    nodes = []
+    for node in graph.nodes:
+        call = _cut_call(graph, node, _shapes(node, groups, plan), gone)
+        kept = [_kept(ref, groups, plan) for ref in node.inputs]
+        if not all(part.stay.all() for part in kept):
+            layer = smaller.layers[node.layer]
+            args, kwargs, config = layer_type(layer).renumber(
+                graph, dataclasses.replace(node, args=call.args, kwargs=call.kwargs), kept
+            )
+            call = dataclasses.replace(call, args=args, kwargs=kwargs)
+            changed = dataclasses.replace(layer, config={**layer.config, **config})
+            smaller = smaller.with_layers([changed] if config else [])
+        nodes.append(call)
+    return dataclasses.replace(smaller, nodes=tuple(nodes))
 
 
 def _cut_layer(graph: Graph, layer: Layer, gone: Mapping[Axis, Gone]) -> Layer:
@@ -96,7 +109,10 @@ def _cut_layer(graph: Graph, layer: Layer, gone: Mapping[Axis, Gone]) -> Layer:
     for weight, value in weights.items():
         lengths.update({(weight, axis): length for axis, length in enumerate(value.shape)})
     config = {**layer.config, **layer_type(layer).resize(layer, lengths)}
-    return dataclasses.replace(layer, config=config, weights=weights)
+    smaller = dataclasses.replace(layer, config=config, weights=weights)
+    for name, factor in layer_type(layer).factors(layer, smaller).items():
+        weights[name] = weights[name] * weights[name].dtype.type(factor)
+    return smaller
 
 
 def _cut_call(
@@ -122,17 +138,23 @@ def _cut_call(
     return dataclasses.replace(node, args=args, kwargs=kwargs, shapes=shapes)
 
 
+def _kept(ref: Ref, groups: ChannelGroups, plan: Plan) -> Kept:
+    """Which entries of a tensor stay along the axis that units lie on."""
+    where = groups.where[ref]
+    stay = np.ones(len(where.group), bool)
+    for number in np.unique(where.group[where.group >= 0]):
+        mine = where.group == number
+        stay[mine] = ~plan.dropped[groups.groups[number].name][where.unit[mine]]
+    return Kept(where.axis, stay)
+
+
 def _shapes(node: Node, groups: ChannelGroups, plan: Plan) -> tuple[Shape, ...]:
     """The shapes of a node's outputs after the cut."""
     shapes = []
     for index, shape in enumerate(node.shapes):
-        where = groups.where[Ref(node.name, index)]
-        gone = 0
-        for number in np.unique(where.group[where.group >= 0]):
-            dropped = plan.dropped[groups.groups[number].name]
-            gone += int(dropped[where.unit[where.group == number]].sum())
+        axis, stay = _kept(Ref(node.name, index), groups, plan)
         lengths = list(shape)
-        if gone:
-            lengths[where.axis] = (lengths[where.axis] or 0) - gone
+        if not stay.all():
+            lengths[axis] = (lengths[axis] or 0) - int((~stay).sum())
         shapes.append(tuple(lengths))
     return tuple(shapes)

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer
 from keras_robust_prune.graph.tracing import CONSUMES
+from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.surgery.groups import ChannelGroup, Slot
 
 
@@ -64,6 +65,7 @@ def filled(layer: Layer, smaller: Layer, gone: Mapping[Axis, Gone]) -> Layer:
         ValueError: the smaller layer's weights have other shapes than the cut leaves.
     """
     weights = dict(layer.weights)
+    factors = layer_type(layer).factors(layer, smaller)
     for name, value in layer.weights.items():
         if name == MASK:
             continue
@@ -79,7 +81,10 @@ def filled(layer: Layer, smaller: Layer, gone: Mapping[Axis, Gone]) -> Layer:
                 f" leaves {tuple(map(len, places))}."
             )
         weights[name] = value.copy()
-        weights[name][np.ix_(*places) if places else ()] = smaller.weights[name]
+        found = smaller.weights[name]
+        if name in factors:
+            found = found / found.dtype.type(factors[name])
+        weights[name][np.ix_(*places) if places else ()] = found
     return dataclasses.replace(layer, weights=weights)
 
 

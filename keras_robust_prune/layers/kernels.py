@@ -1,0 +1,109 @@
+"""Products with a constant are layers: what multiplies with a weight of its own by hand becomes a Dense.
+
+`keras.ops.matmul(x, self.w) + self.b` in the `call` of a layer that was opened is read as a product with an array. As
+the layer of Keras that computes the same it has weights that are cut, repaired, bounded, trained and saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs
+from keras_robust_prune.layers.calls import argument, is_operator, operator_name
+from keras_robust_prune.layers.indexing import without_ellipsis
+
+
+class _Factor(NamedTuple):
+    """The layer that a product with a constant is, and the tensor that it reads."""
+
+    layer: Layer
+    source: Ref
+
+
+def with_kernels(graph: Graph) -> Graph:
+    """The same function with products of a tensor and a constant as layers of Keras's own."""
+    layers, nodes = dict(graph.layers), []
+    moved: dict[Ref, Ref] = {}
+    biased: dict[Ref, str] = {}  # sums that are the bias of the product before them
+    for node in graph.nodes:
+        args, kwargs = map_refs(lambda ref: moved.get(ref, ref), (node.args, dict(node.kwargs)))
+        inputs = tuple(moved.get(ref, ref) for ref in node.inputs)
+        node = dataclasses.replace(node, args=args, kwargs=kwargs, inputs=inputs)
+        if _is(graph, node, "get_item"):
+            node = without_ellipsis(graph, node)
+        found = _product(graph, node)
+        bias = _bias(graph, node) if node.inputs and node.inputs[0] in biased else None
+        if found is not None:
+            layers[found.layer.name] = found.layer
+            reads = (found.source,)
+            nodes.append(dataclasses.replace(node, args=reads, kwargs={}, inputs=reads))
+            if _read_once(graph, node.ref):
+                biased[node.ref] = found.layer.name
+        elif bias is not None and len(bias) == _width(layers[biased[node.inputs[0]]]):
+            product = layers[biased[node.inputs[0]]]
+            layers[product.name] = _with_bias(product, bias)
+            moved[node.ref] = node.inputs[0]
+            del layers[node.layer], biased[node.inputs[0]]
+        else:
+            nodes.append(node)
+    return dataclasses.replace(
+        graph,
+        layers=layers,
+        nodes=tuple(nodes),
+        outputs=tuple(moved.get(ref, ref) for ref in graph.outputs),
+        output_structure=map_refs(lambda ref: moved.get(ref, ref), graph.output_structure),
+    )
+
+
+def _product(graph: Graph, node: Node) -> _Factor | None:
+    """The Dense that a `matmul` with a matrix is; None for every other call."""
+    layer = graph.layer_of(node)
+    if not _is(graph, node, "matmul") or len(node.inputs) != 1:
+        return None
+    kernel = _operand(node, 1, "b", "x2")
+    if not isinstance(kernel, np.ndarray) or kernel.ndim != 2 or len(node.shapes[0]) < 1:
+        return None
+    tensor = _operand(node, 0, "a", "x1")
+    if argument(graph, node, "transpose_a", 2, False) or node.inputs[0] != tensor:
+        return None
+    kernel = kernel.T if argument(graph, node, "transpose_b", 3, False) else kernel
+    config = {"name": layer.name, "units": int(kernel.shape[1]), "activation": "linear"}
+    config |= {"use_bias": False, "dtype": str(kernel.dtype)}
+    made = Layer(layer.name, "Dense", config, {"kernel": kernel}, trainable=layer.trainable)
+    return _Factor(made, node.inputs[0])
+
+
+def _is(graph: Graph, node: Node, name: str) -> bool:
+    layer = graph.layer_of(node)
+    return is_operator(layer) and operator_name(layer) == name
+
+
+def _operand(node: Node, place: int, *names: str) -> Any:
+    """An argument by its place or one of its names."""
+    if len(node.args) > place:
+        return node.args[place]
+    return next((node.kwargs[name] for name in names if name in node.kwargs), None)
+
+
+def _bias(graph: Graph, node: Node) -> np.ndarray | None:
+    """The vector that a call adds to a tensor; None if it does something else."""
+    if not _is(graph, node, "add") or len(node.inputs) != 1:
+        return None
+    arrays = [part for part in (*node.args, *node.kwargs.values()) if isinstance(part, np.ndarray)]
+    return arrays[0] if len(arrays) == 1 and arrays[0].ndim == 1 else None
+
+
+def _read_once(graph: Graph, ref: Ref) -> bool:
+    return len(graph.readers.get(ref, ())) == 1 and ref not in graph.outputs
+
+
+def _width(layer: Layer) -> int:
+    return int(layer.weights["kernel"].shape[1])
+
+
+def _with_bias(layer: Layer, bias: np.ndarray) -> Layer:
+    weights = {**layer.weights, "bias": bias}
+    return dataclasses.replace(layer, config={**layer.config, "use_bias": True}, weights=weights)
