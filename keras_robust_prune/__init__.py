@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.evaluation.attacks import register_attack as register_attack
     from keras_robust_prune.evaluation.evaluate import evaluate as evaluate
     from keras_robust_prune.evaluation.results import Evaluation as Evaluation
+    from keras_robust_prune.exporting.comparing import compare_files as compare_files
     from keras_robust_prune.exporting.describing import FileDescription as FileDescription
     from keras_robust_prune.exporting.describing import describe_tflite as describe_tflite
     from keras_robust_prune.exporting.metadata import Metadata as Metadata
@@ -65,6 +66,7 @@ MENU = {
     "Removal": "surgery.plan",
     "RobustPruning": "training.callbacks",
     "certify": "verify.certificate",
+    "compare_files": "exporting.comparing",
     "describe_tflite": "exporting.describing",
     "evaluate": "evaluation.evaluate",
     "export": "exporting.tflite",

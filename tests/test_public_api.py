@@ -28,6 +28,7 @@ MENU = [
     "Removal",
     "RobustPruning",
     "certify",
+    "compare_files",
     "describe_tflite",
     "evaluate",
     "export",

@@ -1,4 +1,4 @@
-"""The command line: `keras-robust-prune prune`, `inspect`, `evaluate`, `export` and `demo`.
+"""The command line: `keras-robust-prune prune`, `inspect`, `evaluate`, `export`, `files` and `demo`.
 
 Every command has flags of its own. Whatever can be refused is refused before the work begins; files appear whole or not
 at all; what went wrong is one message and the exit code 1, an interruption is 130.
@@ -33,8 +33,18 @@ def prune_command(args: argparse.Namespace) -> None:
     names = ("target", "method", "seed", "measure", "step", "keep", "round_to", "stop")
     options = {name: getattr(args, name) for name in (*names, "calibration", "checkpoint")}
     input_range = load_range(args.input_range)
+    limits = _limits(args.limits)
 
     from keras_robust_prune.exporting.workflow import Job
+    from keras_robust_prune.latency import Latency, LatencyTable
+
+    if args.latency_table:
+        latency = Latency(LatencyTable.load(args.latency_table))
+        limits = {latency if name == "latency" else name: limit for name, limit in limits.items()}
+        if args.measure == "latency":
+            options["measure"] = latency
+    if limits:
+        options["limits"] = limits
 
     Job(
         args.source,
@@ -48,13 +58,25 @@ def prune_command(args: argparse.Namespace) -> None:
         attacks=args.attacks,
         overwrite=args.overwrite,
         trust=args.trust,
+        force=args.force,
         inputs=_files_of(args),
     ).run()
 
 
+def _limits(items: Sequence[str]) -> dict[Any, float | str]:
+    """`["bytes=0.5", "macs=0.25"]` as numbers by name; what is no number keeps its unit."""
+    found: dict[Any, float | str] = {}
+    for item in items:
+        name, _, limit = (part.strip() for part in item.partition("="))
+        if not limit:
+            raise ValueError(f"--limits holds {item!r}: give WHAT=HOW_MUCH, such as bytes=0.5.")
+        found[name] = float(limit) if limit.replace(".", "", 1).isdigit() else limit
+    return found
+
+
 def _files_of(args: argparse.Namespace) -> dict[str, str]:
     """The files besides the model that a command reads, by their flags."""
-    flags = ("data", "calibration", "input_range")
+    flags = ("data", "calibration", "input_range", "latency_table")
     named = {f"--{flag}": getattr(args, flag) for flag in flags}
     return {flag: text for flag, text in named.items() if text and os.path.exists(text)}
 
@@ -88,6 +110,27 @@ def evaluate_command(args: argparse.Namespace) -> None:
         corruptions=args.corruptions,
         reference=args.reference,
         input_range=input_range,
+        seed=args.seed,
+        trust=args.trust,
+    )
+    print(found)
+
+
+def files_command(args: argparse.Namespace) -> None:
+    """`files A.tflite B.tflite ...`."""
+    labelled = load_labelled(args.data) if args.data else None
+    input_range = load_range(args.input_range)
+
+    from keras_robust_prune.exporting.comparing import compare_files
+
+    found = compare_files(
+        args.sources,
+        *(labelled or (None, None)),
+        attacks=args.attacks,
+        corruptions=args.corruptions,
+        reference=args.reference,
+        input_range=input_range,
+        runs=args.runs,
         seed=args.seed,
         trust=args.trust,
     )
@@ -148,6 +191,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "inspect": inspect_command,
     "evaluate": evaluate_command,
     "export": export_command,
+    "files": files_command,
     "demo": demo_command,
 }
 

@@ -66,6 +66,15 @@ on --calibration.
   # two files of a network that takes pixels from 0 to 255
   {PROGRAM} export resnet.h5 resnet.tflite --quantize=float16,int8 --input_range=0,255
 """
+FILES = f"""\
+Compares .tflite files in one table: bytes, milliseconds, accuracy, agreement, attacks and corruptions.
+
+The files run in turns, on one and on two threads: median, 5 and 95 % of their times. Attacks that follow
+gradients follow those of --reference, a Keras model; what they find is judged by each file.
+
+  {PROGRAM} files dense.tflite small.tflite small.int8.tflite
+  {PROGRAM} files dense.tflite small.tflite --data=test.npz --attacks=square@0.05,pgd@0.05 --reference=dense
+"""
 DEMO = f"""\
 Prunes a small trained classifier of digits that comes with the package: what was kept?
 
@@ -111,6 +120,7 @@ def parser() -> Parser:
     _fill_inspect(command("inspect", "MODEL", INSPECT))
     _fill_evaluate(command("evaluate", "MODEL", EVALUATE))
     _fill_export(command("export", "MODEL OUT", EXPORT))
+    _fill_files(command("files", "FILE...", FILES))
     _fill_demo(command("demo", "[FOLDER]", DEMO))
     return top
 
@@ -135,16 +145,24 @@ def _fill_evaluate(to: Any) -> None:
     to.add_argument("source", metavar="MODEL", help="what is measured")
     _add_trust(to)
     _add_measuring(to)
-    to.add_argument(
-        "--corruptions",
-        type=comma_list,
-        default=[],
-        help="such as jpeg@3, with commas; 'standard' for all",
-    )
-    to.add_argument("--reference", help="a network to compare with, usually the dense one")
+    _add_comparing(to)
     _add_range(to)
     _add_seed(to)
     _add_quiet(to)
+
+
+def _fill_files(to: Any) -> None:
+    to.add_argument(
+        "sources", metavar="FILE", nargs="+", help="what is compared, the first with the rest"
+    )
+    _add_trust(to)
+    _add_measuring(to)
+    _add_comparing(to)
+    to.add_argument(
+        "--runs", type=int, default=200, help="how often each file is timed (default: %(default)s)"
+    )
+    _add_range(to)
+    _add_seed(to)
 
 
 def _fill_export(to: Any) -> None:
@@ -216,10 +234,24 @@ def _add_pruning(to: Any) -> None:
     _add_range(to)
     to.add_argument(
         "--measure",
-        choices=("units", "params", "macs"),
+        choices=("units", "params", "macs", "bytes", "latency"),
         default="units",
-        help="what the fraction counts: the units of every layer alike, or the parameters or"
-        " multiply-accumulate operations of the whole network (default: %(default)s)",
+        help="what the fraction counts: the units of every layer alike, or of the whole network parameters,"
+        " multiply-accumulate operations, bytes of its float32 file or milliseconds by --latency_table"
+        " (default: %(default)s)",
+    )
+    to.add_argument(
+        "--limits",
+        type=comma_list,
+        default=[],
+        metavar="WHAT=HOW_MUCH",
+        help="what may be left of several measures at once, instead of --target and --measure, such as"
+        ' "latency=3 ms,bytes=0.5"',
+    )
+    to.add_argument(
+        "--latency_table",
+        metavar="FILE",
+        help="milliseconds of the network's kernels on a device, written by krp.latency",
     )
     to.add_argument("--step", type=float, help="fraction removed by one pruning step")
     _add_calibration(to)
@@ -247,9 +279,14 @@ def _add_outputs(to: Any) -> None:
     to.add_argument("--tflite", metavar="FILE", help="also write this .tflite file")
     to.add_argument(
         "--quantize",
-        choices=("none", "float16", "dynamic", "int8"),
+        choices=("none", "float16", "dynamic", "int8", "int8_float32", "int8_uint8"),
         default="none",
         help="numbers in the .tflite file (default: %(default)s)",
+    )
+    to.add_argument(
+        "--force",
+        action="store_true",
+        help="write the .tflite file even if it agrees too little with the model",
     )
     to.add_argument("--report", metavar="FILE", help="also write this .html page")
     _add_overwrite(to)
@@ -269,6 +306,16 @@ def _add_measuring(to: Any) -> None:
         default=[],
         help="attacks to measure on --data, with commas, such as pgd@0.05",
     )
+
+
+def _add_comparing(to: Any) -> None:
+    to.add_argument(
+        "--corruptions",
+        type=comma_list,
+        default=[],
+        help="such as jpeg@3, with commas; 'standard' for all",
+    )
+    to.add_argument("--reference", help="a network to compare with, usually the dense one")
 
 
 def _add_range(to: Any) -> None:

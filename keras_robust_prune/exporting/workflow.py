@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.exporting.quantization import quantization_for
 from keras_robust_prune.exporting.report import (
     Quantity,
     Report,
@@ -45,6 +46,7 @@ class Job:
         attacks: what is measured besides accuracy.
         overwrite: whether outputs may replace what is there.
         trust: whether the model's file may run code of its own.
+        force: whether a `.tflite` file is written that agrees too little with its model.
         inputs: paths of what else is read, by how messages call it; outputs may not clash with it.
     """
 
@@ -59,6 +61,7 @@ class Job:
     attacks: Sequence[str] = ()
     overwrite: bool = False
     trust: bool = False
+    force: bool = False
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def outputs(self) -> list[Output]:
@@ -109,7 +112,7 @@ class Job:
     def seen(self, dense: Any, specs: Sequence[InputSpec]) -> Any:
         """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""
         if self.options.get("calibration") == "weights":
-            return None
+            return "weights"
         given = [spec.examples for spec in specs if spec.examples is not None]
         if given:
             return given
@@ -135,12 +138,13 @@ class Job:
         if self.tflite is None:
             return ()
         options: dict[str, Any] = {"quantize": self.quantize, "input_range": specs}
-        if self.quantize == "int8":
+        if quantization_for(self.quantize).calibrated:
             options["calibration"] = self.seen(dense, specs)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "dense.tflite"
-            before = export_tflite(dense, path, **options)
-            after = export_tflite(pruned, self.tflite, overwrite=self.overwrite, **options)
+            before = export_tflite(dense, path, min_agreement=0.0, **options)
+            options |= {"overwrite": self.overwrite, "force": self.force}
+            after = export_tflite(pruned, self.tflite, **options)
             if self.labelled is None:
                 return files(before, after)
             found = [evaluate(file, *self.labelled) for file in (path, self.tflite)]

@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
+
+from keras_robust_prune import backends
 
 Row = Mapping[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -215,6 +218,16 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def ready(path: Path) -> Callable[[], None]:
+    """A function that runs a file once on an input of zeros."""
+    interpreter = backends.interpreter(path, 1)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+    interpreter.invoke()
+    return interpreter.invoke
 
 
 def alternated(

@@ -8,30 +8,18 @@ One input on one thread; the two files run in turns, and the ratio is the median
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 import keras_robust_prune as krp
-from keras_robust_prune import backends
 from tests.benchmarks import zoo
-from tests.benchmarks.benchmark import Benchmark, alternated
+from tests.benchmarks.benchmark import Benchmark, alternated, ready
 
 CHOSEN = flags.DEFINE_list("networks", list(zoo.NETWORKS), "Which networks.")
 TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the units that goes.")
 ROUNDS = flags.DEFINE_integer("rounds", 200, "How often each file runs.")
-
-
-def ready(path: Path) -> Callable[[], None]:
-    """A function that runs a file once on an input of zeros."""
-    interpreter = backends.interpreter(path, 1)
-    interpreter.allocate_tensors()
-    for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
-    interpreter.invoke()
-    return interpreter.invoke
 
 
 def measure(network: str) -> Iterator[dict[str, float]]:

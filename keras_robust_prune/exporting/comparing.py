@@ -1,0 +1,149 @@
+"""Files beside each other: what fits on the phone, how fast it is, and what it still withstands, in one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.reporting.measurement import Measurement
+from keras_robust_prune.reporting.tables import table
+
+THREADS = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileComparison:
+    """What was measured of several files. Prints as a table, a file in a column; `to_dict()` gives plain values.
+
+    Attributes:
+        files: their paths.
+        measurements: of each file, in the same order.
+    """
+
+    files: tuple[str, ...]
+    measurements: tuple[tuple[Measurement, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, ready for JSON."""
+        return {
+            path: [dataclasses.asdict(item) for item in found]
+            for path, found in zip(self.files, self.measurements, strict=True)
+        }
+
+    def __str__(self) -> str:
+        rows = [
+            (items[0].name, *(_cell(item) for item in items))
+            for items in zip(*self.measurements, strict=True)
+        ]
+        return table(("", *(Path(path).name for path in self.files)), rows)
+
+
+def compare_files(
+    files: Sequence[str | os.PathLike[str]],
+    x: Any = None,
+    y: Any = None,
+    *,
+    attacks: str | Iterable[str] = (),
+    corruptions: str | Iterable[str] = (),
+    reference: Any = None,
+    input_range: Any = None,
+    runs: int = 200,
+    seed: int = 0,
+    trust: bool = False,
+) -> FileComparison:
+    """Measures `.tflite` files: bytes, milliseconds in turns, and what `evaluate` finds.
+
+    Args:
+        files: paths; the first is what the others are usually compared with.
+        x: inputs; None measures bytes and times alone.
+        y: labels.
+        attacks: as for `evaluate`; those that follow gradients follow the reference's.
+        corruptions: likewise.
+        reference: a Keras model, or the path of one: agreement is with it.
+        input_range: valid inputs; None takes what the reference says, else [0, 1].
+        runs: how often each file runs for its time, in turns with the others.
+        seed: of everything that is drawn.
+        trust: whether the reference's file may run code of its own.
+
+    Returns:
+        A `FileComparison`.
+
+    Raises:
+        ValueError: a file is none, or `evaluate` refuses.
+
+    Example:
+        >>> import tempfile, tf_keras
+        >>> import keras_robust_prune as krp
+        >>> model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
+        >>> path = Path(tempfile.mkdtemp()) / "model.tflite"
+        >>> _ = krp.export_tflite(model, path)
+        >>> [item.name for item in compare_files([path], runs=5).measurements[0]]
+        ['bytes', 'ms, 1 thread', 'ms, 2 threads']
+    """
+    paths = [os.fspath(path) for path in files]
+    found: list[list[Measurement]] = [
+        [Measurement("bytes", float(os.path.getsize(path)), measured_on=path)] for path in paths
+    ]
+    for threads in THREADS:
+        name = f"ms, {threads} thread{'s' * (threads > 1)}"
+        for items, path, times in zip(found, paths, in_turns(paths, threads, runs), strict=True):
+            median, low, high = np.percentile(times, (50, 5, 95))
+            items.append(
+                Measurement(name, float(median), float(low), float(high), runs, path, unit="ms")
+            )
+    if x is not None:
+        for items, path in zip(found, paths, strict=True):
+            evaluation = evaluate(
+                path,
+                x,
+                y,
+                attacks=attacks,
+                corruptions=corruptions,
+                reference=reference,
+                input_range=input_range,
+                seed=seed,
+                trust=trust,
+            )
+            for measure in evaluation.measures:
+                if measure.head == evaluation.heads[-1]:
+                    low, high = measure.interval
+                    low, high = min(low, measure.value), max(high, measure.value)  # rounding
+                    name = "accuracy" if measure.kind == "clean" else measure.name
+                    items.append(
+                        Measurement(name, measure.value, low, high, evaluation.num_inputs, path)
+                    )
+    return FileComparison(tuple(paths), tuple(map(tuple, found)))
+
+
+def in_turns(paths: Sequence[str], num_threads: int, runs: int) -> list[list[float]]:
+    """Milliseconds of every run of every file; the files take turns, so that all meet the same disturbances."""
+    interpreters = [backends.interpreter(path, num_threads) for path in paths]
+    for interpreter in interpreters:
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    times: list[list[float]] = [[] for _ in paths]
+    for _ in range(runs):
+        for interpreter, mine in zip(interpreters, times, strict=True):
+            begin = time.perf_counter()
+            interpreter.invoke()
+            mine.append(1000 * (time.perf_counter() - begin))
+    return times
+
+
+def _cell(item: Measurement) -> str:
+    if item.name == "bytes":
+        return f"{item.number:,.0f}"
+    digits = 3 if item.unit else 4
+    if item.lower is None or item.upper is None:
+        return f"{item.number:.{digits}f}"
+    return f"{item.number:.{digits}f} [{item.lower:.{digits}f}, {item.upper:.{digits}f}]"
