@@ -40,11 +40,12 @@ def names(folder: Path) -> set[str]:
 DETAILS = {name: getattr(flags, name.upper()) for name in cli.COMMANDS}
 FLAGS = {
     "prune": "target method seed measure step calibration keep round_to stop checkpoint input_range tflite quantize"
-    " report overwrite data attacks quiet trust extensions",
+    " report overwrite data attacks quiet trust extensions limits latency_table force",
     "inspect": "keep extensions trust",
     "evaluate": "data attacks corruptions reference input_range seed quiet trust extensions",
     "export": "quantize calibration input_range dense_per_tensor min_agreement max_runtime force overwrite seed trust"
     " extensions",
+    "files": "data attacks corruptions reference runs input_range seed trust extensions",
     "demo": "target method seed overwrite quiet",
 }
 
