@@ -283,13 +283,14 @@ class Pruner:
             removed = removed_of(measure, self.dense, self.groups.groups, self.plan)
             beside = asked - removed
         measure = getattr(measure, "name", measure)
-        if self.stopped or beside <= MISSED:
+        widths = self.plan.widths.values()  # whole units: each group may be beside by one
+        if self.stopped or beside <= max(MISSED, len(widths) / sum(widths)):
             return
         limits = [f"round_to={self._options['round_to']}"] * (self._options["round_to"] > 1)
         limits += ["layers that are kept"] * bool(self.groups.kept)
         warnings.warn(
-            f"{removed:.1%} of the {measure} were removed, {asked:.1%} were asked for: widths are whole, every"
-            f" layer keeps a unit{''.join(f', {limit}' for limit in limits)}. krp.inspect(model) tells what"
+            f"{removed:.1%} of the {measure} were removed, {asked:.1%} were asked for: every layer keeps a"
+            f" unit{''.join(f', {limit}' for limit in limits)}. krp.inspect(model) tells what"
             " can be removed.",
             stacklevel=3,
         )
