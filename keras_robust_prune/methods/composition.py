@@ -16,7 +16,7 @@ from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.cutting import merge
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan, Removal
-from keras_robust_prune.synthesis.synthesis import Synthesis
+from keras_robust_prune.synthesis.kinds import Synthesis
 
 
 @dataclasses.dataclass(frozen=True)

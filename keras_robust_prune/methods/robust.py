@@ -22,7 +22,7 @@ from keras_robust_prune.methods.repair.distillation import Distillation
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.selectors import Elimination, Selector
-from keras_robust_prune.synthesis.synthesis import Synthesis
+from keras_robust_prune.synthesis.kinds import Synthesis
 
 # What an argument of version 0.1.0 is now: the part, and its attribute.
 _MOVED = {
@@ -43,7 +43,8 @@ class Robust(Composition):
         budget: `ByCost()`.
         selector: `Elimination()`.
         repair: `(LeastSquares(), Distillation())`. Also `"distill"` for these two and `"reconstruct"` for the first.
-        synthesis: how inputs are made where none, or few, are given.
+        synthesis: how inputs are made where none, or few, are given. Also `"auto"`, `"inverted"`, `"photographs"` or
+            `"procedural"`, see `synthesis.kinds.synthesize`.
         step: fraction that one step removes where the problem does not say; None removes all in one step.
         name: of the method.
 
@@ -57,7 +58,7 @@ class Robust(Composition):
         budget: Budget | None = None,
         selector: Selector | None = None,
         repair: str | tuple[Repair, ...] = "distill",
-        synthesis: Synthesis | None = None,
+        synthesis: Synthesis | str | None = None,
         step: float | None = None,
         name: str = "robust",
         **old: Any,
@@ -69,6 +70,8 @@ class Robust(Composition):
                     " example (LeastSquares(), Distillation())."
                 )
             repair = (LeastSquares(), Distillation())[: 2 if repair == "distill" else 1]
+        if isinstance(synthesis, str):
+            synthesis = Synthesis(synthesis)
         repair, synthesis = _translated(tuple(repair), synthesis or Synthesis(), old)
         super().__init__(
             budget or ByCost(), selector or Elimination(), repair, synthesis, step, name

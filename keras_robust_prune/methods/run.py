@@ -19,7 +19,7 @@ from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.synthesis import Synthesis
+from keras_robust_prune.synthesis.kinds import Kind, Synthesis, judged
 
 MANY = 512  # real inputs that need no synthetic ones beside them
 _HELD = 8  # one of so many inputs is held out
@@ -51,18 +51,36 @@ class Run:
         return not isinstance(self.problem.calibration, str)
 
     @cached_property
-    def inputs(self) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
-        """Kinds of inputs to repair on, and those held out: real ones, and synthetic ones unless real ones are many."""
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kinds of inputs: real ones first, and synthetic ones unless there are many real."""
         problem = self.problem
         if not self.reads_inputs:
-            return [], []
-        given = problem.inputs_given()
-        found = [given] if given else []
-        if not found or len(found[0][0]) < MANY:
-            made = self.synthesis(problem.graph, problem.inputs, problem.seed, problem.verbose)
-            found.append(list(made.arrays))
-        pairs = [hold_out(source, problem.seed) for source in found]
+            return ()
+        found: tuple[Kind, ...] = ()
+        if problem.calibration is not None:
+            found = (judged(self.dense, "real", tuple(problem.inputs_given())),)
+        if not found or len(found[0].arrays[0]) < MANY:
+            found += self.synthesis(
+                problem.graph, problem.input_range, problem.seed, problem.verbose
+            )
+        return found
+
+    @cached_property
+    def inputs(self) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
+        """Of each kind the inputs to repair on, and those held out."""
+        pairs = [hold_out(kind.arrays, self.problem.seed) for kind in self.kinds]
         return [used for used, _ in pairs], [held for _, held in pairs]
+
+    @cached_property
+    def num_measured(self) -> int:
+        """From how many of the kinds moments are taken: the first, and beside few real inputs a second.
+
+        Least squares is fitted to the first kind; others are for distillation. A second kind
+        that is more than twice as far from what BatchNorm remembers as the real inputs are would only mislead.
+        """
+        first, second = self.kinds[0], self.kinds[1:2]
+        beside = first.name == "real" and second and not second[0].distance > 2 * first.distance
+        return 2 if beside else 1
 
     @cached_property
     def consumers(self) -> tuple[str, ...]:
@@ -97,7 +115,9 @@ class Run:
         known = self._moments.pop(name, None)
         if known is None or known[0] != key:
             pruned = self.dense if graph is self.problem.graph else split
-            found = measure(self.dense, pruned, name, self.inputs[0], self.problem.seed)
+            found = measure(
+                self.dense, pruned, name, self.inputs[0][: self.num_measured], self.problem.seed
+            )
             known = key, graph, found  # the graph keeps its layers, and so their identities, alive
         self._moments[name] = known
         while sum(moments.nbytes for *_, moments in self._moments.values()) > _REMEMBERED:

@@ -20,8 +20,11 @@ def tier_of(method: Method, calibration: Any, inputs: Sequence[InputSpec]) -> st
     if isinstance(calibration, str) or not getattr(method, "reads_inputs", True):
         return "T0: weights and the range of the inputs; no data"
     examples = inputs[0].examples
+    synthesis = getattr(method, "synthesis", None)
+    pictures = synthesis is not None and synthesis.takes_photographs(inputs)
     if examples is None:
-        return "T1: weights, and inputs made from the network; no data"
+        beside = ", and photographs that come with the package" if pictures else ""
+        return f"T1: weights, and inputs made from the network{beside}; no data"
     return f"T2: {len(examples):,} unlabelled inputs"
 
 

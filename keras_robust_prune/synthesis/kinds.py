@@ -30,6 +30,8 @@ from keras_robust_prune.synthesis.synthesis import PER_VALUE, make_inputs
 # As many pictures are taken as about this many multiplications of forward passes allow; each takes a few.
 _PICTURE_WORK = 1.2e11
 _FEWEST_PICTURES, _MOST_PICTURES = 128, 2_000
+_ENOUGH = 256  # inverted inputs that need no better
+_NEAR = 1.0  # distance up to which pictures look like a network's data
 CHOICES = ("auto", "inverted", "photographs", "procedural")
 
 
@@ -51,25 +53,66 @@ class Kind:
     distance: float
     entropy: float
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether no network shaped these inputs and nobody gave them."""
+        return self.name in ("photographs", "procedural")
+
     def __str__(self) -> str:
         distance = "" if np.isnan(self.distance) else f"distance {self.distance:.3g}, "
         return f"{len(self.arrays[0])} {self.name} ({distance}class entropy {self.entropy:.2f})"
 
 
+@dataclasses.dataclass(frozen=True)
+class Synthesis:
+    """How inputs are made where none are given.
+
+    Attributes:
+        kinds: `"auto"`, `"inverted"`, `"photographs"` or `"procedural"`, see `synthesize`.
+        num_inputs: how many of each kind; None lets the network's size decide.
+        invert: whether the network shapes inverted inputs, or they stay what the prior drew.
+
+    Raises:
+        ValueError: `kinds` is unknown.
+    """
+
+    kinds: str = "auto"
+    num_inputs: int | None = None
+    invert: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kinds not in CHOICES:
+            raise ValueError(
+                f"synthesis is {self.kinds!r}; choose one of {', '.join(map(repr, CHOICES))}."
+            )
+
+    def takes_photographs(self, specs: Sequence[InputSpec]) -> bool:
+        """Whether inputs for a network with such inputs are made from the package's photographs."""
+        return self.kinds in ("auto", "photographs") and len(specs) == 1 and is_picture(specs[0])
+
+    def __call__(
+        self, graph: Graph, input_range: Any = None, seed: int = 0, verbose: int = 0
+    ) -> tuple[Kind, ...]:
+        """The inputs, see `synthesize`."""
+        return synthesize(
+            graph, input_range, self.kinds, self.num_inputs, seed, verbose, self.invert
+        )
+
+
 def synthesize(
     graph: Graph,
-    input_range: Any = (0.0, 1.0),
+    input_range: Any = None,
     choice: str = "auto",
     count: int | None = None,
     seed: int = 0,
     verbose: int = 0,
     invert: bool = True,
 ) -> tuple[Kind, ...]:
-    """Synthetic inputs of every kind that suits a network, the one that resembles its data most first.
+    """Synthetic inputs of every kind that suits a network, the one to fit a repair to first.
 
     Args:
         graph: the dense network.
-        input_range: see `input_specs`.
+        input_range: see `layers.asking.input_specs`.
         choice: `"auto"` takes photographs beside inverted inputs where the inputs are pictures; `"inverted"` and
             `"procedural"` do without photographs, `"photographs"` without inversion.
         count: how many of each kind; None lets the network's size decide.
@@ -78,11 +121,11 @@ def synthesize(
         invert: whether the network shapes inverted inputs; otherwise they are what the prior draws.
 
     Returns:
-        At least one kind. Where the network stores BatchNorm statistics, the nearest to them comes first, else the
-        inverted ones.
+        At least one kind, the one to fit a repair to first: the inverted inputs, unless the network is too large to
+        invert many and pictures are near its BatchNorm statistics.
 
     Raises:
-        ValueError: the choice is unknown, or the network's inputs are no pictures and only pictures are asked for.
+        ValueError: only pictures are asked for, but the network's input is none.
 
     Example:
         >>> import tf_keras
@@ -91,8 +134,6 @@ def synthesize(
         >>> [kind.name for kind in synthesize(read(tf_keras.Sequential(layers)), count=8)]
         ['inverted']
     """
-    if choice not in CHOICES:
-        raise ValueError(f"synthesis is {choice!r}; choose one of {', '.join(map(repr, CHOICES))}.")
     spaces = input_specs(graph, input_range)
     drawn = len(spaces) == 1 and is_picture(spaces[0])
     if choice == "photographs" and not drawn:
@@ -106,14 +147,24 @@ def synthesize(
         made = make_inputs(
             graph, input_range, count, seed, verbose, invert, photographs=choice == "auto"
         )
-        found.append(_judged(split, "inverted", made.arrays))
+        found.append(judged(split, "inverted", made.arrays))
     if drawn and choice != "inverted":
         name = "procedural" if choice == "procedural" else "photographs"
         found.append(_pictures(split, spaces[0], name, count, seed))
-    found.sort(key=lambda kind: 0.0 if np.isnan(kind.distance) else kind.distance)
+    if len(found) == 2 and _leads(found[1], found[0]):
+        found.reverse()
     if verbose:
         print(f"synthetic inputs: {', '.join(map(str, found))}", flush=True)
     return tuple(found)
+
+
+def _leads(pictures: Kind, inverted: Kind) -> bool:
+    """Whether pictures tell more of a network's data than its inverted inputs do.
+
+    Distances alone cannot say: inversion brings down its own. Where it affords many inputs they were better in every
+    measurement, where it affords few, pictures that look like the data to BatchNorm.
+    """
+    return len(inverted.arrays[0]) < _ENOUGH and pictures.distance <= _NEAR
 
 
 def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed: int) -> Kind:
@@ -129,7 +180,8 @@ def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed
     return Kind(name, arrays, resemblance(split, arrays), entropy)
 
 
-def _judged(split: Graph, name: str, arrays: tuple[np.ndarray, ...]) -> Kind:
+def judged(split: Graph, name: str, arrays: tuple[np.ndarray, ...]) -> Kind:
+    """Inputs as a kind, with its resemblance and the entropy of its classes."""
     return Kind(name, arrays, resemblance(split, arrays), _classes(split, arrays)[1])
 
 

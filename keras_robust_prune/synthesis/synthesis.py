@@ -131,28 +131,6 @@ def make_inputs(
     return _last[key]
 
 
-@dataclasses.dataclass(frozen=True)
-class Synthesis:
-    """How inputs are made where none are given.
-
-    Attributes:
-        num_inputs: how many; None lets the network's size decide, see `usual_count`.
-        invert: whether the network shapes them, or they stay what the prior drew.
-        photographs: whether large pictures may begin from crops of the package's photographs.
-    """
-
-    num_inputs: int | None = None
-    invert: bool = True
-    photographs: bool = True
-
-    def __call__(
-        self, graph: Graph, input_range: Any = None, seed: int = 0, verbose: int = 0
-    ) -> MadeInputs:
-        """The inputs, see `make_inputs`."""
-        settings = (self.num_inputs, seed, verbose, self.invert, self.photographs)
-        return make_inputs(graph, input_range, *settings)
-
-
 _last: dict[str, MadeInputs] = {}
 
 

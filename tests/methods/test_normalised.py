@@ -21,7 +21,7 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, merge
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Removal
-from keras_robust_prune.synthesis.synthesis import Synthesis
+from keras_robust_prune.synthesis.kinds import Synthesis
 
 QUICK = Robust(
     repair=(LeastSquares(), Distillation(num_steps=3)), synthesis=Synthesis(num_inputs=16)

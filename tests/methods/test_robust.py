@@ -12,15 +12,16 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.registry import method_for
-from keras_robust_prune.methods.repair.distillation import Distillation, _Course, distil
+from keras_robust_prune.methods.repair.course import Course
+from keras_robust_prune.methods.repair.distillation import Distillation, distil
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.run import Run, hold_out
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
+from keras_robust_prune.synthesis.kinds import Synthesis
 from keras_robust_prune.synthesis.priors import input_spaces, start
-from keras_robust_prune.synthesis.synthesis import Synthesis
 
 QUICK = Robust(
     repair=(LeastSquares(), Distillation(num_steps=3)), synthesis=Synthesis(num_inputs=16)
@@ -161,7 +162,7 @@ def test_distillation_is_kept_only_where_it_helps_on_inputs_held_out():
 
 def test_distillation_reports_the_error_of_what_it_rejects(monkeypatch):
     """Ten steps at a rate that ruins the network: what was measured afterwards is told, not the better of two."""
-    monkeypatch.setattr("keras_robust_prune.methods.repair.distillation._RATE", 10.0)
+    monkeypatch.setattr("keras_robust_prune.methods.repair.course._RATE", 10.0)
     method = dataclasses.replace(QUICK, repair=(LeastSquares(), Distillation(num_steps=10)))
     problem = problem_of(network("mlp"))
     (state,) = method.steps(problem)
@@ -187,7 +188,7 @@ def test_a_time_limit_lowers_the_number_of_steps_and_no_time_does_not():
 def test_the_rate_rises_and_falls_to_nothing():
     graph = read(network("mlp"))
     inputs = drawn(graph, 8)
-    course = _Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True, 0)
+    course = Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True, 0)
     rate = course.optimizer(200)._learning_rate
     values = [float(rate(step)) for step in (0, 25, 50, 125, 200)]
     assert values == pytest.approx([0.0, 1e-3, 2e-3, 1e-3, 0.0], abs=1e-6)

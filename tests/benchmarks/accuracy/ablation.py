@@ -28,7 +28,7 @@ from keras_robust_prune.methods.selectors import AtRandom, LeastNorm
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan
-from keras_robust_prune.synthesis.synthesis import Synthesis
+from keras_robust_prune.synthesis.kinds import Synthesis
 from tests.benchmarks import zoo
 from tests.benchmarks.benchmark import Benchmark
 

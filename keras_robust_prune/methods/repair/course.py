@@ -1,0 +1,279 @@
+"""Training of distillation: dense network, pruned network, batches and optimiser."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.reporting.progress import Progress
+from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.synthesis.perturbation import radius
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
+
+_BATCH, _RATE = 64, 2e-3
+_LARGE_BATCH, _LARGE_RATE, _LARGE_STEPS = 32, 5e-4, 200  # where inputs stay where they are
+_REPEATS = 4  # how often a batch whose dense answers are known comes again
+_WORK = 4e12  # multiplications that training may take
+_FEWEST, _MOST = 50, 6000
+_WARM_UP = 50  # steps
+_TIMED = 3  # steps from which a time limit is turned into a number of steps
+
+
+class LastMap(NamedTuple):
+    """The last tensor with positions before they are pooled.
+
+    Attributes:
+        ref: where it is, in both networks.
+        kept: channels of the dense network's that the pruned one has, ascending.
+    """
+
+    ref: Ref
+    kept: np.ndarray
+
+
+class Course:
+    """Dense network (teacher), pruned network (student), batches and optimiser of one run."""
+
+    def __init__(
+        self,
+        dense: Graph,
+        pruned: Graph,
+        sources: Sequence[Sequence[np.ndarray]],
+        spaces: Sequence[InputSpec],
+        perturb: bool,
+        seed: int,
+        shares: Sequence[float] = (),
+        last: LastMap | None = None,
+    ) -> None:
+        self.pruned, self.seed = pruned, seed
+        self.keras = backends.module(pruned.keras)
+        teacher, student = split_activations(dense), split_activations(pruned)
+        self.kept = None if last is None else last.kept
+        extra = () if last is None else (last.ref,)
+        self.teacher = ActivationProbe(teacher, [*logit_refs(teacher), *extra])
+        self.student = ActivationProbe(student, [*logit_refs(student), *extra])
+        self.num_logits = len(self.teacher.refs) - len(extra)
+        for layer in self.student.model.layers:
+            layer.trainable = True
+        self.weights = list(self.student.model.trainable_weights)
+        self.spaces = spaces
+        first = [np.concatenate([x[:500] for x in same]) for same in zip(*sources, strict=True)]
+        self.batch_size = _BATCH if perturb else _LARGE_BATCH
+        self.rate = _RATE if perturb else _LARGE_RATE
+        self.scales = self._scales(first)
+        logits = ActivationProbe(teacher, logit_refs(teacher))
+        self.radius = radius(logits, first, spaces) if perturb else 0.0
+        work = self.batch_size * (num_macs(dense) + (6 if perturb else 3) * num_macs(pruned))
+        fewest = _FEWEST if perturb else _LARGE_STEPS
+        self.num_steps = int(np.clip(_WORK / max(work, 1), fewest, _MOST))
+        weight = np.maximum(np.asarray(shares or [1.0] * len(sources), float), 1e-3)
+        self.shares = weight / weight.sum()
+        self.answers: dict[int, list[np.ndarray]] = {}
+        self.inputs = [np.concatenate(same) for same in zip(*sources, strict=True)]
+        self.counts = np.array([len(source[0]) for source in sources])
+        tf = backends.tensorflow()
+        self.gradients = tf.function(self._gradients, autograph=False)
+        self.asked = tf.function(lambda *x: self._targets(list(x)), autograph=False)
+
+    def _targets(self, tensors: Sequence[Any]) -> list[Any]:
+        """The dense network's answers: logits, and of its last map the channels that the pruned network has."""
+        found = self.teacher(tensors)
+        if self.kept is not None:
+            found[-1] = backends.tensorflow().gather(found[-1], self.kept, axis=-1)
+        return found
+
+    def _scales(self, inputs: Sequence[np.ndarray]) -> list[float]:
+        """The variance of each answer, the unit of its error."""
+        tf = backends.tensorflow()
+        size = self.teacher.batch_size()
+        parts = [
+            [np.asarray(z) for z in self._targets([tf.constant(x[k : k + size]) for x in inputs])]
+            for k in range(0, len(inputs[0]), size)
+        ]
+        found = []
+        for column in zip(*parts, strict=True):
+            mean = np.mean([z.mean(0) for z in column], axis=0)
+            square = np.mean([np.square(z - mean).mean() for z in column])
+            found.append(float(square) + 1e-12)
+        return found
+
+    def _loss(self, tensors: Sequence[Any], targets: Sequence[Any] | None = None) -> Any:
+        """Squared errors over the answers' variances; answers are asked for unless they are known."""
+        tf = backends.tensorflow()
+        if targets is None:
+            targets = self._targets(tensors)
+        pairs = zip(self.student(tensors), targets, self.scales, strict=True)
+        return tf.add_n([tf.reduce_mean(tf.square(a - b)) / scale for a, b, scale in pairs])
+
+    def _adversarial(self, tensors: Sequence[Any]) -> list[Any]:
+        """One step of the gradient's sign against the student's agreement with the teacher."""
+        tf = backends.tensorflow()
+        labels = [tf.argmax(scores(z), -1) for z in self.teacher(tensors)[: self.num_logits]]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            found = [scores(z) for z in self.student(tensors)[: self.num_logits]]
+            loss = tf.add_n(
+                [
+                    tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, score))
+                    for label, score in zip(labels, found, strict=True)
+                ]
+            )
+        signs = [None if g is None else tf.sign(g) for g in tape.gradient(loss, tensors)]
+        return self._moved(tensors, signs)
+
+    def _random(self, tensors: Sequence[Any], key: Any) -> list[Any]:
+        tf = backends.tensorflow()
+        noise = [tf.random.stateless_uniform(tf.shape(x), key, -1.0, 1.0) for x in tensors]
+        return self._moved(tensors, noise)
+
+    def _moved(self, tensors: Sequence[Any], by: Sequence[Any]) -> list[Any]:
+        tf = backends.tensorflow()
+        found = []
+        for x, direction, space in zip(tensors, by, self.spaces, strict=True):
+            if direction is None or space.num_tokens:
+                found.append(x)
+                continue
+            size = self.radius * (space.upper - space.lower)
+            found.append(tf.clip_by_value(x + size * direction, space.lower, space.upper))
+        return found
+
+    def _gradients(self, key: Any, *tensors: Any) -> tuple[Any, list[Any]]:
+        """Loss and gradients on one batch: moved first, or followed by its known answers."""
+        tf = backends.tensorflow()
+        batch: list[Any] = list(tensors[: len(self.spaces)])
+        targets: Sequence[Any] | None = tensors[len(self.spaces) :] or None
+        if self.radius:
+            half = self.batch_size // 2
+            attacked = self._adversarial([x[:half] for x in batch])
+            shaken = self._random([x[half:] for x in batch], key)
+            batch = [tf.concat(pair, 0) for pair in zip(attacked, shaken, strict=True)]
+        with tf.GradientTape() as tape:
+            loss = self._loss(batch, targets)
+        return loss, tape.gradient(loss, [_value(weight) for weight in self.weights])
+
+    def batch(self, number: int, num_steps: int) -> tuple[Any, ...]:
+        """What one step is given: the key of its noise, mixtures of inputs of all kinds, and their answers if known.
+
+        Where inputs stay where they are, batches come again, and only the first time the dense network is asked.
+        """
+        tf = backends.tensorflow()
+        if not self.radius:
+            number %= math.ceil(num_steps / _REPEATS)
+        rng = np.random.default_rng([self.seed, 4, number])
+        starts = np.cumsum(self.counts) - self.counts
+        kind = rng.choice(len(self.counts), (2, self.batch_size), p=self.shares)
+        rows = starts[kind] + rng.integers(0, self.counts[kind])
+        pairs = zip(self.inputs, self.spaces, strict=True)
+        mixtures = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
+        key = tf.constant([self.seed, number], tf.int32)
+        if self.radius:
+            return (key, *mixtures)
+        if number not in self.answers:
+            self.answers[number] = [np.asarray(z, np.float16) for z in self.asked(*mixtures)]
+        return (key, *mixtures, *[tf.constant(z, tf.float32) for z in self.answers[number]])
+
+    def optimizer(self, num_steps: int) -> Any:
+        """Adam, its rate rising for the first steps and then falling to 0 as a cosine."""
+        warm = max(min(_WARM_UP, num_steps // 2), 1)
+        rate = self.keras.optimizers.schedules.CosineDecay(
+            0.0, max(num_steps - warm, 1), warmup_target=self.rate, warmup_steps=warm
+        )
+        optimizer = self.keras.optimizers.Adam(rate, epsilon=1e-8)
+        optimizer.build(self.weights)
+        return optimizer
+
+    def train(self, num_steps: int, seconds: float | None, verbose: int) -> int:
+        """Take the steps; returns how many."""
+        tf = backends.tensorflow()
+        if seconds is not None:
+            num_steps = self._that_fit(num_steps, seconds)
+        optimizer = self.optimizer(num_steps)
+
+        @tf.function(autograph=False)
+        def step(*given: Any) -> Any:
+            loss, gradients = self._gradients(*given)
+            pairs = zip(gradients, self.weights, strict=True)
+            optimizer.apply_gradients([(g, w) for g, w in pairs if g is not None])
+            return loss
+
+        for number in Progress.over("distillation", range(num_steps), verbose):
+            step(*self.batch(number, num_steps))
+        return num_steps
+
+    def _that_fit(self, num_steps: int, seconds: float) -> int:
+        """How many steps fit into a time, by the time that some take which change nothing."""
+        began = time.monotonic()
+        self.gradients(*self.batch(0, num_steps))
+        compiled = time.monotonic()
+        for number in range(_TIMED):
+            float(self.gradients(*self.batch(number, num_steps))[0])
+        each = (time.monotonic() - compiled) / _TIMED
+        left = seconds - 2 * (compiled - began) - _TIMED * each
+        return int(np.clip(left / max(each, 1e-6), 1, num_steps))
+
+    def errors(self, sources: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """Per kind the mean squared error over the answers' variance, on inputs and around them."""
+        return np.array([self._error(inputs) for inputs in sources])
+
+    def _error(self, inputs: Sequence[np.ndarray]) -> float:
+        tf = backends.tensorflow()
+        losses, size = [], self.teacher.batch_size()
+        for k in range(0, len(inputs[0]), size):
+            part = [tf.constant(x[k : k + size]) for x in inputs]
+            losses.append(float(self._loss(part)))
+            if self.radius:
+                losses.append(float(self._loss(self._adversarial(part))))
+        return float(np.mean(losses))
+
+    def values(self) -> list[np.ndarray]:
+        """The student's weights."""
+        return [np.array(_value(weight)) for weight in self.weights]
+
+    def set(self, values: Sequence[np.ndarray]) -> None:
+        """Give the student weights."""
+        for weight, value in zip(self.weights, values, strict=True):
+            weight.assign(value)
+
+    def trained(self) -> Graph:
+        """The student's weights in the graph it was built from."""
+        found = read(self.student.model)
+        return self.pruned.with_weights(
+            {
+                (name, weight): found.layers[name].weights[weight]
+                for name, layer in self.pruned.layers.items()
+                for weight in layer.weights
+                if name in found.layers
+            }
+        )
+
+
+def mixed(
+    x: np.ndarray, rows: np.ndarray, space: InputSpec, rng: np.random.Generator
+) -> np.ndarray:
+    """A batch of mixtures of two inputs: a few hundred would be overfitted, mixtures are many more.
+
+    Args:
+        x: the inputs, `(count, *shape)`.
+        rows: which are mixed, `(2, batch)`; of each mixture the first makes up at least half.
+        space: what an input may be; tokens stay as they are.
+        rng: of the shares.
+    """
+    one, other = x[rows[0]], x[rows[1]]
+    if space.num_tokens:
+        return one
+    share = rng.uniform(0.5, 1.0, (len(one),) + (1,) * (one.ndim - 1)).astype(one.dtype)
+    return share * one + (1 - share) * other
+
+
+def _value(variable: Any) -> Any:
+    """The TensorFlow variable of a Keras variable."""
+    return getattr(variable, "value", variable) if hasattr(variable, "_value") else variable
