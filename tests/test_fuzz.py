@@ -1,4 +1,4 @@
-"""A few of the mutated files of `fuzz_files`, which holds the test and can open thousands."""
+"""A few of what `fuzz_files` and `kill_runs` do by the thousand: mutated files, killed and resumed runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 
 @pytest.mark.slow
-def test_mutated_files_are_results_or_our_errors() -> None:
+@pytest.mark.parametrize("program", ["fuzz_files", "kill_runs"])
+def test_a_few_of_many(program: str) -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz_files", "--count=12"],
+        [sys.executable, "-m", f"tests.{program}", "--count=8"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
