@@ -11,6 +11,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -201,11 +203,53 @@ def _hdf5_file(path: Path) -> Stored:
     return Stored(path, _by_version(version), ".h5", (parsed,), num_bytes, tuple(problems))
 
 
+# HDF5 does not come to an end, or crashes, on some damaged files: a process of its own reads one first.
+PROBE = """
+import io, sys
+sys.path[:] = sys.argv[1:]
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+except ImportError:
+    pass
+import h5py
+def read(name, item):
+    dict(item.attrs)
+with h5py.File(io.BytesIO(sys.stdin.buffer.read())) as file:
+    read("", file)
+    file.visititems(read)
+"""
+PROBE_SECONDS = 60
+
+
+def _probe(content: bytes) -> None:
+    """Raises if HDF5 cannot be trusted with a file's structure.
+
+    Raises:
+        ValueError: it hung or crashed.
+    """
+    if not sys.executable:
+        return
+    command = [sys.executable, "-I", "-c", PROBE, *filter(None, sys.path)]
+    try:
+        done = subprocess.run(
+            command, input=content, capture_output=True, timeout=PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        done = None
+    # What raised an error in there raises it here as well.
+    if done is None or done.returncode < 0:
+        raise ValueError(
+            "it is damaged: HDF5 does not come to an end with it. Save the model anew."
+        )
+
+
 def _weights(source: Any, size: int, problems: list[str]) -> int:
     """Bytes that the arrays of an HDF5 file unpack to; what lies in other files is a problem."""
     import h5py
 
     total = 0
+    _probe(source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes())
     with h5py.File(source) as file:
         for name, item in _hdf5_items(file, problems):
             if not isinstance(item, h5py.Dataset):

@@ -316,3 +316,16 @@ def test_a_configuration_that_asks_for_absurd_shapes(kind: str, tmp_path: Path) 
 
     with pytest.raises(ModelError, match="more weights than"):
         load(spliced(path, change))
+
+
+def test_bytes_on_which_hdf5_does_not_come_to_an_end(tmp_path: Path) -> None:
+    """The heap that holds the configuration's text says that its next object has no length."""
+    network("mlp", "tf_keras").save(tmp_path / "m.h5")
+    content = bytearray((tmp_path / "m.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    # The objects of a heap begin 16 bytes behind its signature; the size of the first is at 8 of them.
+    content[heap + 16 : heap + 18] = b"\x63\x00"
+    content[heap + 24 : heap + 32] = b"\xf0" + b"\xff" * 7
+    (tmp_path / "m.h5").write_bytes(bytes(content))
+    with pytest.raises(ModelError, match="damaged"):
+        load(tmp_path / "m.h5")
