@@ -34,12 +34,6 @@ def _view(layer: Layer) -> LinearView:
     return view
 
 
-def kernel_name(layer: Layer) -> str | None:
-    """The kernel that can be re-solved, or None."""
-    view = view_of(layer)
-    return None if view is None else view.kernel
-
-
 def readers(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     """Layers that read units of the given groups and can be re-solved, in the order of the graph."""
     consuming = {name for group in groups for name in group.consumers}
