@@ -118,8 +118,8 @@ def measure(
 ) -> LatencyTable:
     """Times the probes of a folder on this machine, with LiteRT where it is installed.
 
-    Round robin: every round runs every probe for a moment, and the least of the rounds counts, so that whatever else
-    the machine does in between disturbs no probe in particular.
+    Round robin: every round runs every probe for a moment, and its fastest run of all rounds counts, so that whatever
+    else the machine does in between disturbs no probe in particular. A busy machine needs more rounds.
 
     Args:
         folder: that `probes` wrote.
@@ -232,16 +232,18 @@ def _listed(folder: Path) -> list[dict[str, str]]:
 
 
 def _turn(path: Path, seconds: float, num_threads: int) -> float:
-    """Mean milliseconds of a probe over a moment."""
+    """Milliseconds of the fastest run of a probe within a moment."""
     interpreter = backends.interpreter(path, num_threads)
     interpreter.allocate_tensors()
     for _ in range(2):
         interpreter.invoke()
-    count, begin = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begin) < seconds or count < 3:
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        begin = time.perf_counter()
         interpreter.invoke()
-        count += 1
-    return spent / count * 1000
+        times.append(time.perf_counter() - begin)
+    return 1000 * min(times)
 
 
 def _table(
