@@ -38,11 +38,15 @@ SMOL = {**TEXT, "num_attention_heads": 4, "num_key_value_heads": 2, "attention_b
 MIT = {"layerwise_depths": (1, 1), "num_layers": 2, "layerwise_num_heads": (1, 2)}
 MIT |= {"layerwise_sr_ratios": (2, 1), "max_drop_path_rate": 0.1, "layerwise_patch_sizes": (7, 3)}
 MIT |= {"layerwise_strides": (4, 2), "hidden_dims": (8, 16)}
-RESNET = {"input_conv_filters": [8], "input_conv_kernel_sizes": [3]}
+RESNET = {"input_conv_filters": [64], "input_conv_kernel_sizes": [3]}
 RESNET |= {"stackwise_num_filters": [64, 128], "stackwise_num_blocks": [1, 1]}
 RESNET |= {"stackwise_num_strides": [1, 2], "block_type": "basic_block"}
 CSP = {"stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1, 1]}
-CSP |= {"stackwise_strides": [1, 2], "stackwise_num_filters": [8, 16], "block_type": "basic_block"}
+CSP |= {
+    "stackwise_strides": [1, 2],
+    "stackwise_num_filters": [8, 16],
+    "block_type": "bottleneck_block",
+}
 
 # The arguments of each small backbone.
 BACKBONES: dict[str, dict[str, Any]] = {
