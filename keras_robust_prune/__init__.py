@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.inputs import InputSpec as InputSpec
     from keras_robust_prune.layers.base import LayerType as LayerType
     from keras_robust_prune.layers.base import register_layer as register_layer
+    from keras_robust_prune.methods.robust import Robust as Robust
     from keras_robust_prune.pruning.prune import prune as prune
     from keras_robust_prune.pruning.pruner import Pruner as Pruner
     from keras_robust_prune.pruning.result import PruningResult as PruningResult
@@ -64,6 +65,7 @@ MENU = {
     "PruningResult": "pruning.result",
     "Quantization": "exporting.quantization",
     "Removal": "surgery.plan",
+    "Robust": "methods.robust",
     "RobustPruning": "training.callbacks",
     "certify": "verify.certificate",
     "compare_files": "exporting.comparing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,3 +55,17 @@ def test_the_attack_is_named_and_stronger_than_one_step(capsys: pytest.CaptureFi
     shares = dict(re.findall(r"^(\S+@\S+)\s+(\.\d+|1\.0+)", capsys.readouterr().out, re.MULTILINE))
     assert set(shares) == {"momentum@0.1", "momentum-40x2@5%", "fgsm@0.1"}
     assert float(shares["momentum@0.1"]) <= float(shares["fgsm@0.1"]) < 1
+
+
+def test_the_selector_and_the_repair_compose(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", SECTIONS["A selector"], re.DOTALL):
+        exec(compile(block, "extend.md", "exec"), names)
+    result: Any = names["result"]
+    assert result.method == "mine"
+    assert all(len(result.plan.kept(g)) == -(-w // 2) for g, w in result.plan.widths.items())
+    assert "selector=LeastVarying(), repair=(LeastSquares(),)" in capsys.readouterr().out
+    for block in re.findall(r"```python\n(.*?)```", SECTIONS["A repair"], re.DOTALL):
+        exec(compile(block, "extend.md", "exec"), names)
+    shown = dict(re.findall(r"^(\d) ([0-9.]+)$", capsys.readouterr().out, re.MULTILINE))
+    assert float(shown["1"]) > float(shown["0"])

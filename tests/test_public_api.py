@@ -26,6 +26,7 @@ MENU = [
     "PruningResult",
     "Quantization",
     "Removal",
+    "Robust",
     "RobustPruning",
     "certify",
     "compare_files",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from networks import CASES, network
 
+from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.repair.compensation import Elimination, eliminate, solve
@@ -181,3 +182,17 @@ def test_unit_rows_cover_every_tap_once():
             shape = graph.layers[reader].weights["kernel"].shape
             if len(shape) == 4:
                 assert rows.shape[1] == shape[0] * shape[1]
+
+
+def test_second_moments_are_summed_in_double_precision():
+    """Rows far from 0, whose differences float32 products lose: the moments are those of float64 to its rounding."""
+    layers = backends.module("tf_keras").layers
+    model = backends.module("tf_keras").Sequential(
+        [layers.Input((3,)), layers.Dense(4, name="a"), layers.Dense(2, name="b")]
+    )
+    graph = split_activations(read(model))
+    x = np.random.default_rng(0).normal(1e3, 1.0, (400, 3)).astype("float32")
+    (rows,) = ActivationProbe(graph, [graph.calls["b"][0].inputs[0]]).run([x])
+    rows = np.concatenate([rows.astype("float64"), np.ones((400, 1))], 1)
+    found = measure(graph, graph, "b", [[x]])
+    np.testing.assert_allclose(found.gram, rows.T @ rows / 400, rtol=1e-12)
