@@ -41,7 +41,7 @@ class ExportReport:
         quantize: how its numbers are stored, a registered name; None for float32.
         num_bytes: the file's size.
         ops: how often each operator occurs.
-        max_difference: largest |file - model| on points of the input range, relative to the largest |output| of the
+        max_difference: largest `|file - model|` on points of the input range, relative to the largest `|output|` of the
             model there; None where it was not verified.
         latency_ms: median time of one inference of one input on one thread, in milliseconds.
         agreement: share of held-out inputs on which file and model say the same, in [0, 1]; None if not verified.
