@@ -46,6 +46,7 @@ CSP |= {
     "stackwise_strides": [1, 2],
     "stackwise_num_filters": [8, 16],
     "block_type": "bottleneck_block",
+    "stage_type": "csp",
 }
 
 # The arguments of each small backbone.
