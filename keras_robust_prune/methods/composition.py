@@ -52,8 +52,8 @@ class Composition:
         for what, part, kind in parts:
             if not isinstance(part, kind):
                 raise TypeError(
-                    f"{what} is {part!r}, but it is an instance of a subclass of {kind.__name__},"
-                    f" for example {_EXAMPLES[what]}."
+                    f"{what} is {getattr(part, '__name__', part)}, but it is an instance of a"
+                    f" subclass of {kind.__name__}, for example {_EXAMPLES[what]}."
                 )
 
     def __repr__(self) -> str:
