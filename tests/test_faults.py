@@ -22,7 +22,7 @@ from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.problem import Problem, PruningState
-from keras_robust_prune.methods.reference.annealing import walk
+from keras_robust_prune.methods.reference.annealing import anneal
 from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy
 from keras_robust_prune.methods.reference.guided import Candidates, Greedy, Paper
 from keras_robust_prune.methods.reference.saliency import pair_distances
@@ -228,7 +228,7 @@ def test_fault_10_the_temperature_starts_hot_and_falls():
         asked.append(falling_temperature(progress))
         return asked[-1]
 
-    walk(20, 10, lambda k, _: 0.0, np.random.default_rng(0), temperature)
+    anneal(20, 10, lambda k, _: 0.0, np.random.default_rng(0), temperature)
     assert asked[0] == 1.0001
     assert asked == sorted(asked, reverse=True)
     assert asked[-1] < 0.11
@@ -265,7 +265,7 @@ def test_fault_12_what_was_accepted_counts_in_the_next_score():
 def test_fault_13_a_repeated_walk_counts_no_pair_twice():
     energies = np.random.default_rng(13).uniform(size=12)
     for seed in range(50):
-        found = walk(12, 9, lambda k, _: energies[k], np.random.default_rng(seed), lambda _: 0.02)
+        found = anneal(12, 9, lambda k, _: energies[k], np.random.default_rng(seed), lambda _: 0.02)
         assert len(found) == len(set(found)) == 9
 
 

@@ -148,10 +148,10 @@ def _steps_of(schedule: Schedule) -> range:
 
 
 def falling_temperature(progress: float) -> float:
-    """Temperature of the annealing: from 1.0001 at the start of a walk to 0.0001 at its end.
+    """Temperature of the annealing: from 1.0001 at the start to 0.0001 at its end.
 
     Args:
-        progress: the part of the walk that is done, in [0, 1].
+        progress: the part of the units that is accepted, in [0, 1].
 
     Returns:
         A temperature, in units of the energy.

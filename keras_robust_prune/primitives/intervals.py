@@ -12,7 +12,7 @@ import numpy as np
 class Interval:
     """Arrays of lower and upper ends; every number in between is possible.
 
-    Arithmetic is rounded to nearest: who needs a proof in floating point adds an error term
+    Arithmetic is rounded to nearest: a proof in floating point adds an error term
     (`network.primitives.Rounding`).
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A smaller network laid over the one it was cut from: which units were kept, and its weights back in full shape."""
+"""A smaller network aligned with the one it was cut from: which units were kept, and its weights back in full shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_robust_prune.surgery.dropping import blinded, entries_gone, filled
 from keras_robust_prune.surgery.groups import ChannelGroup, find_groups
 
 
-def laid_over(dense: Graph, pruned: Graph, inputs: Sequence[np.ndarray]) -> Graph | None:
+def aligned(dense: Graph, pruned: Graph, inputs: Sequence[np.ndarray]) -> Graph | None:
     """The pruned network in the dense one's shape, its missing units filled with zeros.
 
     Kept units stand in the same order in both. Which they are is found by comparing what they compute; a wrong guess

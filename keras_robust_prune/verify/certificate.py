@@ -19,7 +19,7 @@ from keras_robust_prune.layers.asking import said
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Program
-from keras_robust_prune.verify.alignment import laid_over
+from keras_robust_prune.verify.alignment import aligned
 from keras_robust_prune.verify.bounds import interval_bounds, joined
 from keras_robust_prune.verify.crown import Backward
 from keras_robust_prune.verify.joint import Joint, alike, beside, together
@@ -157,7 +157,7 @@ class _Pair:
     """Two networks and the inputs at which they are compared."""
 
     program: Program
-    twins: dict[int, int]
+    paired: dict[int, int]
     inputs: list[np.ndarray]
     lower: list[np.ndarray]
     upper: list[np.ndarray]
@@ -178,13 +178,13 @@ class _Pair:
         shapes = [one.operations[place].shape for place in one.inputs]
         names = [ref.node for ref in dense.inputs]
         inputs, ends = _inputs(parse_range(input_range, names, shapes, said(dense)), x)
-        full = laid_over(dense, pruned, [item[:64] for item in inputs])
+        full = aligned(dense, pruned, [item[:64] for item in inputs])
         matched = None if full is None else lower(full)
         if matched is not None and alike(one, matched):
-            program, twins = together(one, matched)
+            program, paired = together(one, matched)
         else:
-            program, twins = beside(one, two), {}
-        return cls(program, twins, inputs, *ends)
+            program, paired = beside(one, two), {}
+        return cls(program, paired, inputs, *ends)
 
     def certify(self, eps: np.ndarray) -> Certificate:
         parts = [
@@ -193,7 +193,7 @@ class _Pair:
         below, above, pruned, dense, agree = (
             np.concatenate(item) for item in zip(*parts, strict=True)
         )
-        return Certificate(eps, below, above, pruned, dense, agree, bool(self.twins), self)
+        return Certificate(eps, below, above, pruned, dense, agree, bool(self.paired), self)
 
     def _part(self, rows: slice, eps: np.ndarray) -> tuple[np.ndarray, ...]:
         """Deviations below and above, verdicts on pruned and dense, agreement, of some inputs."""
@@ -207,7 +207,7 @@ class _Pair:
         ends = boxes if len(self.inputs) > 1 else [end[0] for end in boxes]
         backward: Backward
         start = interval_bounds(self.program, *ends)
-        backward = Joint(self.program, self.twins, list(start.values))
+        backward = Joint(self.program, self.paired, list(start.values))
         backward.refine_all()
         half = len(self.program.logits) // 2
         dense, pruned = self.program.logits[:half], self.program.logits[half:]

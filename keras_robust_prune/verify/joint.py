@@ -25,13 +25,13 @@ from keras_robust_prune.verify.crown import Backward, Coefficients, narrowed
 
 
 def together(dense: Program, pruned: Program) -> tuple[Program, dict[int, int]]:
-    """One program of two with the same operations, and for each place of the pruned network's its twin's.
+    """One program of two with the same operations, and the dense place that each pruned one is paired with.
 
-    Inputs are shared. Twins stand next to each other, dense first. Outputs: all dense ones, then all pruned ones.
+    Inputs are shared. Pairs stand next to each other, dense first. Outputs: all dense ones, then all pruned ones.
     """
     operations: list[Operation] = []
     moved: list[tuple[int, int]] = []
-    twins: dict[int, int] = {}
+    paired: dict[int, int] = {}
     for one, two in zip(dense.operations, pruned.operations, strict=True):
         if one.primitive is None:
             operations.append(one)
@@ -40,11 +40,11 @@ def together(dense: Program, pruned: Program) -> tuple[Program, dict[int, int]]:
         for side, item in enumerate((one, two)):
             inputs = tuple(moved[k][side] for k in item.inputs)
             operations.append(dataclasses.replace(item, inputs=inputs))
-        twins[len(operations) - 1] = len(operations) - 2
+        paired[len(operations) - 1] = len(operations) - 2
         moved.append((len(operations) - 2, len(operations) - 1))
     outputs = tuple(moved[k][side] for side in (0, 1) for k in dense.outputs)
     given = tuple(moved[k][0] for k in dense.inputs)
-    return Program(tuple(operations), given, outputs, {}, dense.dtype), twins
+    return Program(tuple(operations), given, outputs, {}, dense.dtype), paired
 
 
 def beside(dense: Program, pruned: Program) -> Program:
@@ -74,14 +74,14 @@ class Joint(Backward):
 
     Args:
         program: both, from `together`.
-        twins: likewise.
+        paired: likewise.
         values: interval bounds of both.
     """
 
-    def __init__(self, program: Program, twins: dict[int, int], values: list[Interval]) -> None:
+    def __init__(self, program: Program, paired: dict[int, int], values: list[Interval]) -> None:
         super().__init__(program, values)
-        self.twins = twins
-        self.partner = {**twins, **{dense: pruned for pruned, dense in twins.items()}}
+        self.paired = paired
+        self.partner = {**paired, **{dense: pruned for pruned, dense in paired.items()}}
         self.differences: dict[int, Interval] = {}
         self.shared: dict[int, tuple[Relaxation, np.ndarray]] = {}
 
@@ -89,9 +89,9 @@ class Joint(Backward):
         """CROWN bounds of both networks, and of their differences where either bends."""
         for place in range(max(self.program.logits) + 1):
             self.refine(place)
-            if place not in self.twins:
+            if place not in self.paired:
                 continue
-            dense = self.twins[place]
+            dense = self.paired[place]
             pruned, plain = self.values[place], self.values[dense]
             d = pruned - plain
             d = d.widen(self.rounding.error(pruned.magnitude + plain.magnitude, 1))

@@ -13,7 +13,7 @@ from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
-from keras_robust_prune.verify.alignment import in_order, laid_over
+from keras_robust_prune.verify.alignment import aligned, in_order
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.certificate import certify
 from keras_robust_prune.verify.crown import crown_bounds
@@ -48,7 +48,7 @@ def test_a_cut_network_is_laid_over_the_dense_one(name: str):
     assert small.num_params < full.num_params
     shapes = [dense.shape(ref) for ref in dense.inputs]
     x = [np.random.default_rng(0).uniform(-1, 1, (16, *shape)) for shape in shapes]
-    found = laid_over(dense, small, x)
+    found = aligned(dense, small, x)
     assert found is not None
     for key, layer in full.layers.items():
         for weight, value in layer.weights.items():
@@ -60,7 +60,7 @@ def test_networks_that_do_not_correspond_are_compared_all_the_same():
     dense, _ = mlp([4, 6, 3])
     other, _ = mlp([4, 5, 5, 3], seed=1)
     x = np.random.default_rng(0).uniform(0, 1, (5, 4))
-    assert laid_over(dense, other, [x]) is None
+    assert aligned(dense, other, [x]) is None
     proven = certify(dense, other, x, 0.01)
     assert not proven.aligned
     rng = np.random.default_rng(1)

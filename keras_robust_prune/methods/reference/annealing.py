@@ -1,4 +1,4 @@
-"""The annealing walk: who of the candidates is accepted."""
+"""Simulated annealing over candidates: which of them are accepted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from keras_robust_prune.methods.schedules import falling_temperature
 
 
-def walk(
+def anneal(
     num_candidates: int,
     count: int,
     energy: Callable[[int, list[int]], float],
@@ -21,7 +21,7 @@ def walk(
 
     Candidates are offered in order. The first is accepted, and any whose energy is not above that
     of the one accepted before; another with probability `exp(-rise / temperature)`. Those refused
-    are offered again in the next walk. A walk that accepts nobody ends with the lowest energy
+    are offered again in the next round. A round that accepts none ends with the lowest energy
     accepted, so there is always an end.
 
     Args:
@@ -35,7 +35,7 @@ def walk(
         The accepted, in order; none of them twice.
 
     Example:
-        >>> walk(
+        >>> anneal(
         ...     3,
         ...     2,
         ...     lambda candidate, accepted: [0.3, 0.9, 0.1][candidate],
@@ -56,8 +56,8 @@ def walk(
         before = len(accepted)
         for candidate in waiting:
             value = energy(candidate, accepted)
-            heat = temperature(len(accepted) / count)
-            if value <= last or generator.random() < math.exp((last - value) / heat):
+            level = temperature(len(accepted) / count)
+            if value <= last or generator.random() < math.exp((last - value) / level):
                 accepted.append(candidate)
                 last = value
                 if len(accepted) == count:

@@ -18,7 +18,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.methods.problem import Problem, PruningState
-from keras_robust_prune.methods.reference.annealing import walk
+from keras_robust_prune.methods.reference.annealing import anneal
 from keras_robust_prune.methods.reference.energy import (
     Energy,
     RelativeEnergy,
@@ -53,7 +53,7 @@ LEAST_CANDIDATES = 16
 class Paper:
     """Annealing over the energy of the output deviation, as the paper means it.
 
-    The temperature falls from 1 to 0 within a walk, in standard deviations of the candidates'
+    The temperature falls from 1 to 0 within a round, in standard deviations of the candidates'
     energies. In plain energies, as published, it is so far above all differences that almost
     everybody is accepted, which leaves the order of saliency: `published_heat` shows that.
 
@@ -232,7 +232,7 @@ class _Annealing(_Guided):
         self, candidates: Candidates, count: int, generator: np.random.Generator
     ) -> list[int]:
         unit = 1.0 if self.published_heat else max(float(np.std(candidates.energies)), 1e-12)
-        return walk(
+        return anneal(
             len(candidates.pairs),
             count,
             candidates.score,

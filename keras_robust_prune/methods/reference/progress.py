@@ -40,7 +40,7 @@ def progressive(problem: Problem, chooser: Chooser) -> Iterator[PruningState]:
 
     Args:
         problem: what shall be removed.
-        chooser: who chooses.
+        chooser: what chooses.
 
     Yields:
         The state after every step.
