@@ -6,19 +6,15 @@ place would be zero everywhere else, so the operations are cut down to what is r
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keras_robust_prune.primitives.base import Region, Relaxation, sizes
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Operation, Program
-
-if TYPE_CHECKING:
-    from keras_robust_prune.verify.crown import Backward
 
 
 def regions(program: Program, start: Mapping[int, Region]) -> dict[int, Region] | None:
@@ -44,30 +40,13 @@ def regions(program: Program, start: Mapping[int, Region]) -> dict[int, Region] 
     return found
 
 
-def cut_down(backward: Backward, start: Mapping[int, Region]) -> Backward | None:
-    """What passes coefficients back from parts of tensors; None if that is not possible.
-
-    Args:
-        backward: the whole.
-        start: the parts.
-    """
-    program = backward.program
-    found = regions(program, start)
-    if found is None:
-        return None
-    operations, values = list(program.operations), list(backward.values)
-    lines: dict[int, Relaxation] = {}
+def cropped(program: Program, found: Mapping[int, Region]) -> Program:
+    """A program that computes what `regions` found to be read, and only that."""
+    operations = list(program.operations)
     for place, region in found.items():
         operation = program.operations[place]
-        values[place] = part_of(values[place], region)
-        if operation.primitive is not None:
-            lines[place] = part_of(backward.relaxation(place, None), region)
         operations[place] = _smaller(operation, region, [found[k] for k in operation.inputs])
-    small = copy.copy(backward)
-    small.program = dataclasses.replace(program, operations=tuple(operations))
-    small.values, small.lines = values, lines
-    small.crop(found)
-    return small
+    return dataclasses.replace(program, operations=tuple(operations))
 
 
 def part_of(item: Any, region: Region) -> Any:

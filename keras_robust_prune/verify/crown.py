@@ -11,6 +11,7 @@ the bounds hold in floating point.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,7 +24,13 @@ from keras_robust_prune.primitives.base import Region, Relaxation, Rounding, pro
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Operation, Program
 from keras_robust_prune.verify.bounds import Bounds, interval_bounds
-from keras_robust_prune.verify.cropping import blocks, cut_down, read_for_one
+from keras_robust_prune.verify.cropping import (
+    blocks,
+    cropped,
+    part_of,
+    read_for_one,
+    regions,
+)
 
 BUDGET = 2**23
 """Coefficients held at once; more rows are passed in parts."""
@@ -136,13 +143,28 @@ class Backward:
         upper = np.empty_like(lower)
         groups = blocks(shape, elements, 48) if len(shape) > 1 else []
         for region, rows, inside in groups:
-            small = cut_down(self, dict.fromkeys(factors, region))
+            small = self.cut_down(dict.fromkeys(factors, region))
             if small is None:
                 groups = []
                 break
             found = small.whole_elements(factors, boxes[rows], inside)
             lower[rows], upper[rows] = found.lower, found.upper
         return Interval(lower, upper) if groups else self.whole_elements(factors, boxes, elements)
+
+    def cut_down(self, start: Mapping[int, Region]) -> Backward | None:
+        """What passes coefficients back from parts of tensors only; None if that is not possible."""
+        found = regions(self.program, start)
+        if found is None:
+            return None
+        small = copy.copy(self)
+        small.values, small.lines = list(self.values), {}
+        for place, region in found.items():
+            small.values[place] = part_of(self.values[place], region)
+            if self.program.operations[place].primitive is not None:
+                small.lines[place] = part_of(self.relaxation(place, None), region)
+        small.program = cropped(self.program, found)
+        small.crop(found)
+        return small
 
     def crop(self, regions: Mapping[int, Region]) -> None:
         """Told what was cut away, for what subclasses keep."""

@@ -16,7 +16,7 @@ from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.verify.alignment import aligned, in_order
 from keras_robust_prune.verify.bounds import interval_bounds
 from keras_robust_prune.verify.certificate import certify
-from keras_robust_prune.verify.crown import crown_bounds
+from keras_robust_prune.verify.crown import Backward, crown_bounds
 
 
 def pruned_pair(graph: Graph, fraction: float = 0.25) -> tuple[Graph, Graph]:
@@ -96,7 +96,7 @@ def test_cutting_down_to_what_is_read_changes_nothing(monkeypatch: pytest.Monkey
     _, small = pruned_pair(dense, 0.2)
     x = np.random.default_rng(2).uniform(-0.5, 0.5, (2, *dense.shape(dense.inputs[0])))
     cropped = certify(dense, small, x, 0.03, input_range=(-1, 1))
-    monkeypatch.setattr("keras_robust_prune.verify.crown.cut_down", lambda *_: None)
+    monkeypatch.setattr(Backward, "cut_down", lambda *_: None)
     whole = certify(dense, small, x, 0.03, input_range=(-1, 1))
     np.testing.assert_allclose(cropped.deviation_lower, whole.deviation_lower, atol=1e-10)
     np.testing.assert_allclose(cropped.deviation_upper, whole.deviation_upper, atol=1e-10)
