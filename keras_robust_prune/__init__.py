@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.training.wrappers import wrap as wrap
     from keras_robust_prune.verify.certificate import certify as certify
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name lives.
 MENU = {

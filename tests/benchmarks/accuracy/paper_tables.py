@@ -82,7 +82,7 @@ def _table(rows: Sequence[Row], setting: Any) -> str:
     )
     head = [f"{key} {fraction:.0%}" for key in keys for fraction in FRACTIONS]
     lines = [
-        f"### {setting.number} {network} (alpha {setting.alpha:g}; dense: {dense})",
+        f"## {setting.number} {network} (alpha {setting.alpha:g}; dense: {dense})",
         "",
         "| method | " + " | ".join(head) + " | s to the end |",
         "|---" * (len(head) + 2) + "|",
@@ -117,7 +117,7 @@ def _cell(found: list[float], key: str) -> str:
 
 def _gains(rows: Sequence[Row], settings: Sequence[Any]) -> str:
     lines = [
-        "### Gain of `paper` over `baseline` at 50 %, medians",
+        "## Gain of `paper` over `baseline` at 50 %, medians",
         "",
         "| network | quantity | ours | as published, here | theirs |",
         "|---|---|---|---|---|",
