@@ -44,7 +44,7 @@ class ModelError(ValueError):
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Python's generator is afterwards as it was: both Kerases draw seeds from it for every layer they make.
+    """Python's generator is afterwards as it was: both Keras versions draw seeds from it for every layer they make.
 
     Example:
         >>> random.seed(0)
@@ -187,7 +187,7 @@ def _message(module_name: str, name: str, content: bytes) -> Any:
 
 @contextlib.contextmanager
 def variables_within(num_bytes: int) -> Iterator[None]:
-    """Has both Kerases create no more variables than fit into so many bytes; what exceeds is not allocated.
+    """Has both Keras versions create no more variables than fit into so many bytes; what exceeds is not allocated.
 
     Raises:
         ModelError: a variable exceeds it.

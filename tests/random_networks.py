@@ -2,7 +2,7 @@
 
 `random_network(seed, keras)` builds one. A network grows from one or two inputs: at every step a tensor is drawn and a
 layer that fits its rank is put behind it, sometimes one that already serves elsewhere, sometimes one that joins it
-with another tensor. What nobody has read in the end goes, pooled, into one or two heads.
+with another tensor. What is unread in the end goes, pooled, into one or two heads.
 """
 
 from __future__ import annotations

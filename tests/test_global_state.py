@@ -1,4 +1,4 @@
-"""Nobody's generator, environment or filter is other than before."""
+"""Generators, environment and filters of the caller are as before."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class Scorer:
 
 
 def anneal(score: Scorer, count: int, heat: float, rng: np.random.Generator) -> list[int]:
-    """Walk the candidates again and again until `count` are accepted, no one twice.
+    """Walk the candidates again and again until `count` are accepted, none twice.
 
     A candidate no worse than the last accepted is accepted, another with probability exp(-rise / T), where T falls from
     1.0001 to 0.0001 with progress, in units of `heat`. A walk that accepts none ends with its best.

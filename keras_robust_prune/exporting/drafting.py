@@ -27,7 +27,7 @@ from keras_robust_prune.exporting.quantization import Quantization, quantization
 from keras_robust_prune.exporting.runtimes import PER_CHANNEL_DENSE, as_numbers
 from keras_robust_prune.keras_io import reading
 from keras_robust_prune.layers.asking import input_specs
-from keras_robust_prune.synthesis.synthesis import make_inputs
+from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 NUM_POINTS = 64
 NUM_CALIBRATION = 200
@@ -56,7 +56,7 @@ class Source:
         """Rows to calibrate on and rows to judge on, from the same source and apart."""
         if self.calibration is None:
             count = NUM_CALIBRATION + NUM_HELD_OUT
-            made = make_inputs(reading.read(self.model), self.input_range, count, self.seed)
+            made = synthetic_inputs(reading.read(self.model), self.input_range, count, self.seed)
             rows = self._rows(made.arrays)
         elif isinstance(self.calibration, str) and self.calibration == "weights":
             count = NUM_CALIBRATION + NUM_HELD_OUT
@@ -77,7 +77,7 @@ class Source:
         if self.calibrated:
             return self.inputs[1]
         graph = reading.read(self.model)
-        made = make_inputs(graph, self.input_range, NUM_HELD_OUT, self.seed, invert=False)
+        made = synthetic_inputs(graph, self.input_range, NUM_HELD_OUT, self.seed, invert=False)
         return self._rows(made.arrays)
 
     def bounds(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

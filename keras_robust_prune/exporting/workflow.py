@@ -24,7 +24,7 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io import outputs, reading, writing
 from keras_robust_prune.keras_io.outputs import Output
 from keras_robust_prune.pruning.prune import prune
-from keras_robust_prune.synthesis.synthesis import make_inputs
+from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 # Inputs on which int8 ranges are measured.
 INT8_INPUTS = 256
@@ -119,7 +119,7 @@ class Job:
         # What `robust` made is remembered; for other methods fewer will do.
         count = None if self.options.get("method", "robust") == "robust" else INT8_INPUTS
         seed = self.options.get("seed", 0)
-        made = make_inputs(reading.read(dense), specs, count, seed)
+        made = synthetic_inputs(reading.read(dense), specs, count, seed)
         inputs = [array[:INT8_INPUTS] for array in made.arrays]
         return inputs[0] if len(inputs) == 1 else inputs
 

@@ -44,7 +44,7 @@ class Layer:
         weights: arrays by name, in the order of the layer's `weights`.
         origin: the class or operation that `reading` builds the layer from.
         trainable: whether training may change it.
-        closed: why a layer of the user's own could not be opened, as the end of a sentence; empty if nobody tried.
+        closed: why a layer of the user's own could not be opened, as the end of a sentence; empty if it was not tried.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in found.items()}
 
     @cached_property
-    def readers(self) -> Mapping[Ref, tuple[Node, ...]]:
+    def consumers(self) -> Mapping[Ref, tuple[Node, ...]]:
         """The nodes that read each tensor."""
         found: dict[Ref, list[Node]] = {}
         for node in self.nodes:

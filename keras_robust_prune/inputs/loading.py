@@ -24,7 +24,7 @@ def with_examples(
 ) -> tuple[InputSpec, ...]:
     """Specs that hold real inputs.
 
-    A range that nobody has given becomes the examples' own where they leave [0, 1].
+    A range that is not given becomes the examples' own where they leave [0, 1].
 
     Args:
         specs: of a network's inputs.
@@ -188,7 +188,7 @@ def by_input(
 
 
 def _holding(spec: InputSpec, examples: np.ndarray) -> InputSpec:
-    """The spec with its examples, whose shape is its own, and whose range too if nobody gave one."""
+    """The spec with its examples, whose shape is its own, and whose range too if none was given."""
     spec = dataclasses.replace(spec, shape=examples.shape[1:], examples=examples)
     axis = 0 if examples.ndim == 2 else None  # columns of a table have scales of their own
     low, high = examples.min(axis), examples.max(axis)

@@ -1,4 +1,4 @@
-"""What one input of a network may be: an `InputSpec`, and the one reader of `input_range=`."""
+"""What one input of a network may be: an `InputSpec`, and the one place that reads `input_range=`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class InputSpec:
         upper: greatest valid values, likewise.
         num_tokens: for whole-numbered inputs (of an Embedding) how many values there are, else 0.
         name: the network's name for the input.
-        origin: who says so: the user, a layer of the network, or nobody.
+        origin: where the range comes from: the user, a layer of the network, or the default.
         examples: real unlabelled inputs, `(num_examples, *shape)` float32, if any were given.
 
     Raises:
@@ -103,8 +103,8 @@ class InputSpec:
         return found.hexdigest()
 
     def __str__(self) -> str:
-        who = "" if self.origin == "given" else f" ({self.origin})"
-        return f"'{self.name}' {self.shape} in {self.ends}{who}"
+        source = "" if self.origin == "given" else f" ({self.origin})"
+        return f"'{self.name}' {self.shape} in {self.ends}{source}"
 
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""
@@ -226,7 +226,7 @@ def _pair(given: Any, name: str) -> tuple[Any, Any]:
 
 def _problems(name: str, lower: Any, upper: Any, shape: tuple[int, ...]) -> list[str]:
     """What is wrong with a range; with everything in its place an empty list."""
-    who = f"'{name}'" if name else "the input"
+    named = f"'{name}'" if name else "the input"
     found = []
     for end, given in (("lower", lower), ("upper", upper)):
         try:
@@ -234,9 +234,11 @@ def _problems(name: str, lower: Any, upper: Any, shape: tuple[int, ...]) -> list
         except ValueError:  # rows of different lengths
             value = np.asarray(None)
         if value.dtype.kind not in "iufb":
-            return [f"the {end} end of {who} is {given!r}, which is no number"]
+            return [f"the {end} end of {named} is {given!r}, which is no number"]
         if not np.isfinite(value).all() or np.abs(value.astype(float)).max(initial=0) > LARGEST:
-            return [f"the {end} end of {who} is {_short(value)}, not finite or beyond {LARGEST:g}"]
+            return [
+                f"the {end} end of {named} is {_short(value)}, not finite or beyond {LARGEST:g}"
+            ]
         found.append(value.astype(np.float32))
     low, high = found
     try:
@@ -244,9 +246,9 @@ def _problems(name: str, lower: Any, upper: Any, shape: tuple[int, ...]) -> list
     except ValueError:
         together = None
     if together is None or (shape and together != shape):
-        return [f"the ends of {who} have shapes {low.shape} and {high.shape}, it takes {shape}"]
+        return [f"the ends of {named} have shapes {low.shape} and {high.shape}, it takes {shape}"]
     if (low > high).any():
-        return [f"{who}'s range is empty: lower is {_short(low)}, upper {_short(high)}"]
+        return [f"{named}'s range is empty: lower is {_short(low)}, upper {_short(high)}"]
     return []
 
 

@@ -1,8 +1,8 @@
 """Opens composite layers: what a `call` does is recorded by calling it on symbolic tensors.
 
-A composite is a layer, or a subclassed model, whose `call` uses other layers and operations. Both Kerases record what
-is done to a symbolic tensor, so `layer.call(placeholder)` gives the calls inside it, as a nested functional model has
-them. What cannot be recorded stays closed, with the reason.
+A composite is a layer, or a subclassed model, whose `call` uses other layers and operations. Both Keras versions record
+what is done to a symbolic tensor, so `layer.call(placeholder)` gives the calls inside it, as a nested functional model
+has them. What cannot be recorded stays closed, with the reason.
 
 A `call` that reads the size of the batch cannot always be recorded with the size left open. It is recorded once more
 with an unlikely size, which `keras_io.batch` then takes out again.

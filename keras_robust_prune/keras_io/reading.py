@@ -25,7 +25,7 @@ from keras_robust_prune.keras_io.building import build
 from keras_robust_prune.keras_io.files import load
 from keras_robust_prune.keras_io.layers import describe
 from keras_robust_prune.keras_io.opening import Closed, Opener, record_model, unchanged
-from keras_robust_prune.keras_io.traversal import Walk, is_graph_model
+from keras_robust_prune.keras_io.traversal import Traversal, is_graph_model
 from keras_robust_prune.layers.kernels import with_kernels
 from keras_robust_prune.layers.padding import recognised
 
@@ -66,12 +66,12 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
 def _read(model: Any) -> Graph:
     """The graph of a model in memory, with all opened that computes the same when it is."""
     opener = Opener()
-    walk = _walk(model, opener)
-    graph = _described(walk, opener)
-    while opener.opened and not agrees(walk.model, graph):
+    traversal = _traverse(model, opener)
+    graph = _described(traversal, opener)
+    while opener.opened and not agrees(traversal.model, graph):
         _close_what_differs(opener)
-        walk = _walk(model, opener)
-        graph = _described(walk, opener)
+        traversal = _traverse(model, opener)
+        graph = _described(traversal, opener)
     for layer in opener.lost.values():
         warnings.warn(
             f"layer '{layer.name}' ({type(layer).__name__}) computes something else in training than the layers that "
@@ -86,7 +86,7 @@ def _close_what_differs(opener: Opener) -> None:
     alone = list(reversed(opener.opened.values()))  # those inside others first
     for found in alone:
         inner = Opener(dict(opener.closed))
-        if not agrees(found, _described(Walk(found, inner), inner)):
+        if not agrees(found, _described(Traversal(found, inner), inner)):
             opener.close(found.layer, "gives other outputs once opened")
     if opener.again:
         return
@@ -94,28 +94,28 @@ def _close_what_differs(opener: Opener) -> None:
         opener.close(found.layer, "gives other outputs once opened together with others")
 
 
-def _described(walk: Walk, opener: Opener) -> Graph:
-    """The graph of a walk.
+def _described(traversal: Traversal, opener: Opener) -> Graph:
+    """The graph of a traversal.
 
     Raises:
         ModelError: with every problem of it.
     """
     layers: dict[str, Layer] = {}
     problems: list[str] = []
-    for layer_id, name in walk.layer_names().items():
-        found = walk.layers[layer_id]
+    for layer_id, name in traversal.layer_names().items():
+        found = traversal.layers[layer_id]
         reason = opener.closed.get(layer_id, "")
         try:
             layers[name] = describe(found.layer, name, found.trainable, found.kind, reason)
         except ValueError as error:
             problems.append(str(error))
-    graph = with_kernels(recognised(_graph(walk, layers))) if not problems else None
+    graph = with_kernels(recognised(_graph(traversal, layers))) if not problems else None
     for layer in (layers if graph is None else graph.layers).values():
         problems += _problems(layer)
     if all(layer.is_input for layer in layers.values()) and not problems:
         problems.append("it holds no layer between its inputs and its outputs.")
     if graph is None or problems:
-        raise ModelError(f"'{walk.outer.name}' cannot be read", problems)
+        raise ModelError(f"'{traversal.outer.name}' cannot be read", problems)
     return graph
 
 
@@ -129,16 +129,16 @@ def opened(model: Any, trust: bool = False, custom_objects: Mapping[str, Any] | 
 def read_masks(model: Any) -> dict[str, np.ndarray]:
     """The masks of a wrapped model, by the name that `read` gives the layer inside the wrapper."""
     with unchanged(model):
-        walk = _walk(model)
-    names = walk.layer_names()
+        traversal = _traverse(model)
+    names = traversal.layer_names()
     return {
         names[layer_id]: np.array(wrapper.mask.numpy())
-        for layer_id, wrapper in walk.wrappers.items()
+        for layer_id, wrapper in traversal.wrappers.items()
         if hasattr(wrapper, "mask")
     }
 
 
-def _walk(model: Any, opener: Opener | None = None) -> Walk:
+def _traverse(model: Any, opener: Opener | None = None) -> Traversal:
     """Follows a model's calls, if it has any.
 
     Raises:
@@ -168,9 +168,9 @@ def _walk(model: Any, opener: Opener | None = None) -> Walk:
             ) from reason
     while True:
         opener.start(followed)
-        walk = Walk(followed, opener)
+        traversal = Traversal(followed, opener)
         if not opener.again:
-            return walk
+            return traversal
 
 
 def _why_not(model: Any, keras: Any) -> str:
@@ -208,16 +208,16 @@ def _problems(layer: Layer) -> list[str]:
     return found
 
 
-def _graph(walk: Walk, layers: Mapping[str, Layer]) -> Graph:
-    """The graph of a walk, with names in place of its numbers."""
-    names, calls = walk.layer_names(), walk.call_names()
-    keras = backends.keras_name(walk.outer)
+def _graph(traversal: Traversal, layers: Mapping[str, Layer]) -> Graph:
+    """The graph of a traversal, with names in place of its numbers."""
+    names, calls = traversal.layer_names(), traversal.call_names()
+    keras = backends.keras_name(traversal.outer)
 
     def named(ref: Ref) -> Ref:
         return Ref(calls[int(ref.node)], ref.output)
 
     nodes = []
-    for name, call in zip(calls, walk.calls, strict=True):
+    for name, call in zip(calls, traversal.calls, strict=True):
         args, kwargs = map_refs(named, (call.args, call.kwargs))
         nodes.append(
             Node(name, names[call.layer], args, kwargs, refs_in((args, kwargs)), call.shapes)
@@ -225,11 +225,11 @@ def _graph(walk: Walk, layers: Mapping[str, Layer]) -> Graph:
     return Graph(
         layers=layers,
         nodes=tuple(nodes),
-        inputs=tuple(map(named, walk.inputs)),
-        outputs=tuple(map(named, walk.outputs)),
+        inputs=tuple(map(named, traversal.inputs)),
+        outputs=tuple(map(named, traversal.outputs)),
         keras=keras,
-        name=walk.outer.name,
-        sequential=isinstance(walk.model, backends.module(keras).Sequential),
-        input_structure=map_refs(named, walk.input_structure),
-        output_structure=map_refs(named, walk.output_structure),
+        name=traversal.outer.name,
+        sequential=isinstance(traversal.model, backends.module(keras).Sequential),
+        input_structure=map_refs(named, traversal.input_structure),
+        output_structure=map_refs(named, traversal.output_structure),
     )

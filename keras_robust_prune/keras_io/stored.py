@@ -110,7 +110,8 @@ def _kind(path: Path) -> str:
     archive, hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
     if archive and hdf5:
         raise ValueError(
-            "it is an archive and an HDF5 file at once, so what it holds depends on who reads it. Save the model anew."
+            "it is an archive and an HDF5 file at once, so what it holds depends on the program that reads it."
+            " Save the model anew."
         )
     if not archive and not hdf5:
         raise ValueError("it is neither a SavedModel directory nor a .keras, .h5 or .hdf5 file.")
@@ -155,7 +156,9 @@ def _keras_file(path: Path) -> Stored:
             raise ValueError("it is an archive, but no .keras file.")
         _believable(sum(info.file_size for info in archive.infolist()), size, "it")
         if len(members) != len(archive.infolist()):
-            raise ValueError("it holds a name twice, so what it holds depends on who reads it.")
+            raise ValueError(
+                "it holds a name twice, so what it holds depends on the program that reads it."
+            )
         outside = [name for name in members if name.startswith("/") or ".." in Path(name).parts]
         if outside:
             raise ValueError(

@@ -1,6 +1,6 @@
 """Follows the calls that made a Keras model's outputs back to its inputs, through nested models.
 
-Keras leaves on every symbolic tensor which call of which layer made it. From that a `Walk` lists the calls in
+Keras leaves on every symbolic tensor which call of which layer made it. From that a `Traversal` lists the calls in
 topological order. A call of a nested model is replaced by the calls inside it, and a pruning wrapper by the layer it
 wraps.
 """
@@ -103,7 +103,7 @@ class Found:
 
 
 @dataclass
-class Walk:
+class Traversal:
     """The calls of a model and the layers they call, by `id`.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from keras_robust_prune import backends
 
-# Layers of the Kerases that run what their configuration says, or what further files hold.
+# Layers of either Keras that run what their configuration says, or what further files hold.
 RUNS_CODE = {
     "Lambda": "calls a Python function",
     "ClassMethod": "calls any method of TensorFlow's classes",
@@ -30,7 +30,7 @@ PLAIN = frozenset(
     ("__tuple__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
     + ("__keras_tensor__", "TensorShape", "TypeSpec", "InputSpec")
 )
-# What a function may be one of, as the Kerases call the modules.
+# What a function may be one of, as each Keras calls the modules.
 FUNCTIONS = (
     "activations",
     "initializers",
@@ -152,7 +152,7 @@ class Vetting:
             if self._opaque and not module:
                 return ""
             where = f" of the module {module!r}" if module else ""
-            return f"needs a class '{item.kind}'{where}, which nobody has registered here"
+            return f"needs a class '{item.kind}'{where}, which is not registered here"
         names = {base.__name__ for base in found.__mro__}
         if "Lambda" in names and self._registered(_named(function)):
             return ""

@@ -105,7 +105,7 @@ def save(model: Any, path: str | Path, overwrite: bool = False) -> None:
     check_format(backends.keras_name(model), path)
     kind = model_kind(path)
     with replacing(path, kind, overwrite) as draft, _SAVING, warnings.catch_warnings():
-        # Both Kerases advise against .h5; whoever names a file so knows.
+        # Both Keras versions advise against .h5; a file that is named so is meant so.
         warnings.simplefilter("ignore", UserWarning)
         try:
             if kind is HDF5:

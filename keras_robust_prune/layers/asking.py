@@ -88,7 +88,7 @@ def _first(graph: Graph, ref: Ref) -> list[Layer]:
     found: list[Layer] = []
     seen = [ref]
     while seen:
-        for node in graph.readers.get(seen.pop(), ()):
+        for node in graph.consumers.get(seen.pop(), ()):
             layer = graph.layer_of(node)
             if layer_type(layer).transparent:
                 seen.append(node.ref)
@@ -108,7 +108,7 @@ def _check_statistics(graph: Graph, ref: Ref, spec: InputSpec) -> None:
     (layer,) = layers
     view = layer_type(layer).linear(layer)
     behind = [
-        graph.layer_of(node) for node in graph.readers.get(graph.calls[layer.name][0].ref, ())
+        graph.layer_of(node) for node in graph.consumers.get(graph.calls[layer.name][0].ref, ())
     ]
     stored = layer_type(behind[0]).statistics(behind[0]) if len(behind) == 1 else None
     if view is None or stored is None or _activated(layer):

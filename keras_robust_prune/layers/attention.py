@@ -69,13 +69,13 @@ class MultiHeadAttention(LayerType):
         width = layer.weights["query/kernel"].shape[2]
         pairs = [("key", "query", width, 2)]
         pairs.append(("value", "attention_output", layer.weights["value/kernel"].shape[2], 1))
-        for source, reader, length, axis in pairs:
+        for source, consumer, length, axis in pairs:
             ids = tracing.fresh(layer.name, length, source)
             tracing.use(layer.name, f"{source}/kernel", 2, PRODUCES, ids)
-            tracing.use(layer.name, f"{reader}/kernel", axis, CONSUMES, ids)
+            tracing.use(layer.name, f"{consumer}/kernel", axis, CONSUMES, ids)
             if f"{source}/bias" in layer.weights:
                 tracing.use(layer.name, f"{source}/bias", 1, PRODUCES, ids)
-            if reader == "query" and "query/bias" in layer.weights:
+            if consumer == "query" and "query/bias" in layer.weights:
                 tracing.use(layer.name, "query/bias", 1, CONSUMES, ids)
 
     def factors(self, before: Layer, after: Layer) -> Mapping[str, float]:

@@ -132,9 +132,9 @@ class ShapeOf(LayerType):
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
-        for reader in graph.readers.get(node.ref, ()):
-            spec = argument(graph, reader, "slice_spec", 1)
-            name = operator_name(graph.layer_of(reader))
+        for consumer in graph.consumers.get(node.ref, ()):
+            spec = argument(graph, consumer, "slice_spec", 1)
+            name = operator_name(graph.layer_of(consumer))
             if name != "get_item" or spec not in (0, (0,), [0]):
                 raise Unsupported("shape", "takes the shape of a tensor of units")
         return (Labels(0, tracing.fresh(node.name, 1, "shape")),)

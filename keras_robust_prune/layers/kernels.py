@@ -97,7 +97,7 @@ def _bias(graph: Graph, node: Node) -> np.ndarray | None:
 
 
 def _read_once(graph: Graph, ref: Ref) -> bool:
-    return len(graph.readers.get(ref, ())) == 1 and ref not in graph.outputs
+    return len(graph.consumers.get(ref, ())) == 1 and ref not in graph.outputs
 
 
 def _width(layer: Layer) -> int:

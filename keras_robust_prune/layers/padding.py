@@ -248,8 +248,8 @@ def _before(graph: Graph, node: Node) -> Node | None:
 
 def _behind(graph: Graph, node: Node) -> Node | None:
     """The call that alone reads a call."""
-    readers = graph.readers.get(node.ref, ())
-    return readers[0] if len(readers) == 1 and node.ref not in graph.outputs else None
+    consumers = graph.consumers.get(node.ref, ())
+    return consumers[0] if len(consumers) == 1 and node.ref not in graph.outputs else None
 
 
 def _tuples(value: Any) -> Any:

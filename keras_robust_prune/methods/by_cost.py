@@ -13,7 +13,7 @@ from keras_robust_prune.graph.graph import Ref
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.methods.budgets import Budget, uniform_counts
 from keras_robust_prune.methods.reference.saliency import norm_saliency
-from keras_robust_prune.methods.repair import compensation, readers
+from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.selectors import elimination_order
@@ -114,6 +114,6 @@ def _seen(run: Run, name: str, activities: Mapping[Ref, Activity]) -> Moments:
     activity = activities.get(run.dense.calls[name][0].inputs[0])
     if activity is None or not activity.rectified or not moments.halves:
         return moments
-    weights = readers.matrix(run.dense, name)
+    weights = consumers.matrix(run.dense, name)
     fits = (len(weights) - 1) % len(activity.mean) == 0
     return as_remembered(moments, weights, activity) if fits else moments

@@ -14,7 +14,7 @@ from keras_robust_prune.graph.graph import Graph, Layer
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.problem import Problem
-from keras_robust_prune.methods.repair import readers
+from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
@@ -85,7 +85,7 @@ class Run:
     @cached_property
     def consumers(self) -> tuple[str, ...]:
         """Layers that read units and can be solved anew, in the order of the graph; only those with known moments."""
-        names = readers.readers(self.dense, self.problem.groups.groups)
+        names = consumers.solvable(self.dense, self.problem.groups.groups)
         return names if self.reads_inputs else tuple(n for n in names if n in self._estimates)
 
     def consumers_of(self, group: ChannelGroup) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class Run:
             return self._estimates[name]
         split = split_activations(graph)
         refs = [node.inputs[0] for node in split.calls[name]]
-        branch = readers.branch_of(split, name)
+        branch = consumers.branch_of(split, name)
         before = split.ending_at([*refs, *(branch.others if branch else ())])
         key = tuple(id(graph.layers.get(layer)) for layer in before.layers)
         known = self._moments.pop(name, None)
@@ -134,22 +134,22 @@ class Run:
         found = {}
         for name in self.consumers_of(group):
             layer = graph.layers[name]
-            every = readers.unit_rows(group, layer)
+            every = consumers.unit_rows(group, layer)
             others = np.setdiff1d(self.kept_rows(layer, plan), every)
-            found[name] = (readers.matrix(graph, name), every[plan.kept(group.name)], others)
+            found[name] = (consumers.matrix(graph, name), every[plan.kept(group.name)], others)
         return found
 
     def kept_rows(self, layer: Layer, plan: Plan) -> np.ndarray:
         """Rows of a consumer whose units stay, ascending."""
-        kept = np.ones(len(readers.matrix(self.dense, layer.name)) - 1, bool)
+        kept = np.ones(len(consumers.matrix(self.dense, layer.name)) - 1, bool)
         for group in self.groups_of(layer.name):
-            kept[readers.unit_rows(group, layer)[plan.dropped[group.name]].ravel()] = False
+            kept[consumers.unit_rows(group, layer)[plan.dropped[group.name]].ravel()] = False
         return np.flatnonzero(kept)
 
     @cached_property
     def _estimates(self) -> dict[str, Moments]:
         tensors = propagate(self.dense, self.spaces)
-        names = readers.readers(self.dense, self.problem.groups.groups)
+        names = consumers.solvable(self.dense, self.problem.groups.groups)
         found = {name: estimate(self.dense, name, tensors) for name in names}
         return {name: moments for name, moments in found.items() if moments is not None}
 

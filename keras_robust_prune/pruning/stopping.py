@@ -19,7 +19,7 @@ from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build
 from keras_robust_prune.methods.problem import Problem
-from keras_robust_prune.synthesis.synthesis import make_inputs
+from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 # Inputs that a criterion is measured on; proofs cost more than attacks.
 NUM_ATTACKED, NUM_CERTIFIED = 256, 64
@@ -69,7 +69,7 @@ class StoppingCriterion:
         count = NUM_CERTIFIED if self.what in CERTIFIED else NUM_ATTACKED
         given = problem.inputs_given()
         if not given:
-            arrays = make_inputs(dense, problem.inputs, None, problem.seed, problem.verbose)
+            arrays = synthetic_inputs(dense, problem.inputs, None, problem.seed, problem.verbose)
             inputs, kind = [array[:count] for array in arrays.arrays], "made"
         else:
             inputs, kind = [part[:count] for part in given], "given"

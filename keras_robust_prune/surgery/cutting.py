@@ -15,7 +15,7 @@ from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.graph.tracing import CONSUMES
 from keras_robust_prune.layers.base import Kept, layer_type
 from keras_robust_prune.layers.calls import map_constants
-from keras_robust_prune.surgery.dropping import Axis, Gone, Readers, blinded, entries_gone
+from keras_robust_prune.surgery.dropping import Axis, ConsumerWeights, Gone, blinded, entries_gone
 from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
@@ -43,7 +43,7 @@ def merge(graph: Graph, groups: ChannelGroups, removals: Iterable[Removal]) -> G
         Srinivas & Babu, 2015, for dense layers.
     """
     removals = tuple(removals)
-    readers = Readers(graph)
+    weights = ConsumerWeights(graph)
     for name in dict.fromkeys(removal.group for removal in removals):
         group, mine = groups.by_name[name], [item for item in removals if item.group == name]
         if not group.merges and any(removal.into is not None for removal in mine):
@@ -52,13 +52,13 @@ def merge(graph: Graph, groups: ChannelGroups, removals: Iterable[Removal]) -> G
                 " without merging: Removal(group, drop)."
             )
         for slot in group.having(CONSUMES):
-            rows = readers.rows(slot)
+            rows = weights.rows(slot)
             for _, drop, into in mine:
                 gone = slot.positions[drop]
                 if into is not None:
                     rows[slot.positions[into]] += rows[gone]
                 rows[gone] = 0
-    return readers.edited()
+    return weights.edited()
 
 
 def cut(graph: Graph, groups: ChannelGroups, plan: Plan) -> Graph:

@@ -88,7 +88,7 @@ def filled(layer: Layer, smaller: Layer, gone: Mapping[Axis, Gone]) -> Layer:
     return dataclasses.replace(layer, weights=weights)
 
 
-class Readers:
+class ConsumerWeights:
     """Copies of the weights that read units, to be edited; a normalisation begins with a mask of ones."""
 
     def __init__(self, graph: Graph) -> None:
@@ -115,8 +115,8 @@ def blinded(
     graph: Graph, groups: Iterable[ChannelGroup], dropped: Mapping[str, np.ndarray]
 ) -> Graph:
     """The graph whose layers read 0 for every dropped unit; `dropped` as for `entries_gone`."""
-    readers = Readers(graph)
+    weights = ConsumerWeights(graph)
     for group in groups:
         for slot in group.having(CONSUMES) if dropped[group.name].any() else ():
-            readers.rows(slot)[slot.positions[dropped[group.name]].ravel()] = 0
-    return readers.edited()
+            weights.rows(slot)[slot.positions[dropped[group.name]].ravel()] = 0
+    return weights.edited()

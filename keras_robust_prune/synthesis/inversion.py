@@ -1,6 +1,6 @@
 """The gradients behind `synthesis`.
 
-Synthetic inputs match the statistics that a network stores, or climb a little from their prior.
+Synthetic inputs match the statistics that a network stores, or ascend a little from their prior.
 All values live in [0, 1] between the bounds of the input.
 
 Reference:
@@ -56,29 +56,29 @@ def ascend(
         One array per network input, `(count, *shape)` float32, raw.
     """
     tf = backends.tensorflow()
-    taps = ActivationProbe(graph, logits)
+    probe = ActivationProbe(graph, logits)
 
     @tf.function(autograph=False)
     def step(units: list[Any], targets: list[Any], size: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(units)
-            loss = tf.reduce_sum(_confusion(taps(_raw(units, spaces)), targets))
+            loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
         gradients = tape.gradient(loss, units)
         return [
-            _climb(tf, unit, gradient, size, space)
+            _ascent_step(tf, unit, gradient, size, space)
             for unit, gradient, space in zip(units, gradients, spaces, strict=True)
         ]
 
     def make(number: int) -> list[Any]:
         units = [tf.constant(start(space, number, rng, sparse=1.0)) for space in spaces]
-        targets = random_targets(taps, units, spaces, rng)
+        targets = random_targets(probe, units, spaces, rng)
         size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
         for _ in range(_ASCENT_STEPS):
             units = step(units, targets, size)
         pairs = zip(units, spaces, strict=True)
         return [_stretched(tf, unit, space, rng) for unit, space in pairs]
 
-    return in_batches(make, spaces, count, taps, verbose)
+    return in_batches(make, spaces, count, probe, verbose)
 
 
 def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) -> Any:
@@ -96,7 +96,7 @@ def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) 
     return tf.constant(np.clip(space.neutral + gain * away, 0.0, 1.0), tf.float32)
 
 
-def _climb(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpace) -> Any:
+def _ascent_step(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpace) -> Any:
     if gradient is None:
         return unit
     each = (-1,) + (1,) * len(space.shape)
@@ -141,7 +141,7 @@ def match(
     """
     tf = backends.tensorflow()
     nodes = statistics(graph)
-    taps = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
+    probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
     known = [stored(graph, node) for node in nodes]
 
     @tf.function(autograph=False)
@@ -150,7 +150,7 @@ def match(
     ) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(units)
-            loss, apart = mismatch(taps, units, spaces, known, targets, weight)
+            loss, apart = mismatch(probe, units, spaces, known, targets, weight)
         moved, first, second = _descend(t, units, tape.gradient(loss, units), first, second)
         return moved, first, second, apart
 
@@ -158,7 +158,7 @@ def match(
 
     def make(number: int) -> list[Any]:
         units = [tf.constant(start(space, number, rng)) for space in spaces]
-        targets = random_targets(taps, units, spaces, rng, skip=len(nodes))
+        targets = random_targets(probe, units, spaces, rng, skip=len(nodes))
         weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
         first = second = [tf.zeros_like(unit) for unit in units]
         for t in range(_MATCH_STEPS):
@@ -168,7 +168,7 @@ def match(
         reached.append(np.array([float(value) for value in apart]))
         return units
 
-    arrays = in_batches(make, spaces, count, taps, verbose)
+    arrays = in_batches(make, spaces, count, probe, verbose)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
 
@@ -255,11 +255,11 @@ def in_batches(
     make: Callable[[int], list[Any]],
     spaces: Sequence[InputSpace],
     count: int,
-    taps: ActivationProbe,
+    probe: ActivationProbe,
     verbose: int,
 ) -> tuple[np.ndarray, ...]:
     """All inputs, made in even batches of one size: nothing is compiled twice, few are made in vain."""
-    size = math.ceil(count / math.ceil(count / taps.batch_size()))
+    size = math.ceil(count / math.ceil(count / probe.batch_size()))
     parts = []
     with Progress("synthetic inputs", count, verbose) as progress:
         for done in range(0, count, size):
@@ -288,7 +288,7 @@ def _confusion(logits: Sequence[Any], targets: Sequence[Any]) -> Any:
 
 
 def random_targets(
-    taps: ActivationProbe,
+    probe: ActivationProbe,
     units: Sequence[Any],
     spaces: Sequence[InputSpace],
     rng: np.random.Generator,
@@ -298,7 +298,7 @@ def random_targets(
     tf = backends.tensorflow()
     found = []
     number = int(units[0].shape[0])
-    for logit in taps(_raw([unit[:1] for unit in units], spaces))[skip:]:
+    for logit in probe(_raw([unit[:1] for unit in units], spaces))[skip:]:
         classes = int(scores(logit).shape[-1])
         one, other = (np.eye(classes)[rng.permutation(number) % classes] for _ in range(2))
         share = rng.uniform(0.5, 1.0, (number, 1))

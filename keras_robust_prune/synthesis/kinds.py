@@ -1,4 +1,4 @@
-"""Synthetic inputs of every kind: what stands in for the data that nobody gave us, and how near it comes.
+"""Synthetic inputs of every kind: what stands in for absent data, and how near it comes.
 
 Beside inputs that are inverted from the network (`synthesis`) stand pictures that no network shaped (`pictures`):
 where an input can be a picture, crops of the package's photographs, or procedural pictures. `synthesize` gives every
@@ -25,7 +25,7 @@ from keras_robust_prune.surgery.costs import num_macs, num_values
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
-from keras_robust_prune.synthesis.synthesis import PER_VALUE, make_inputs
+from keras_robust_prune.synthesis.synthesis import PER_VALUE, synthetic_inputs
 
 # As many pictures are taken as about this many multiplications of forward passes allow; each takes a few.
 _PICTURE_WORK = 1.2e11
@@ -55,7 +55,7 @@ class Kind:
 
     @property
     def is_picture(self) -> bool:
-        """Whether no network shaped these inputs and nobody gave them."""
+        """Whether these inputs are neither shaped by a network nor given."""
         return self.name in ("photographs", "procedural")
 
     def __str__(self) -> str:
@@ -144,7 +144,7 @@ def synthesize(
     split = split_activations(graph)
     found = []
     if choice != "photographs":
-        made = make_inputs(
+        made = synthetic_inputs(
             graph, input_range, count, seed, verbose, invert, photographs=choice == "auto"
         )
         found.append(judged(split, "inverted", made.arrays))
@@ -212,11 +212,11 @@ def spread(classes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 
 def _classes(split: Graph, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     """The dense network's first output's class of every input, and the entropy of the classes, [0, 1]."""
-    taps = ActivationProbe(split, logit_refs(split)[:1])
-    size, found = taps.batch_size(), []
+    probe = ActivationProbe(split, logit_refs(split)[:1])
+    size, found = probe.batch_size(), []
     num_classes = 1
     for k in range(0, len(arrays[0]), size):
-        values = np.asarray(scores(taps.batch([x[k : k + size] for x in arrays])[0]))
+        values = np.asarray(scores(probe.batch([x[k : k + size] for x in arrays])[0]))
         num_classes = values.shape[-1]
         found.append(values.argmax(-1))
     classes = np.concatenate(found)
@@ -242,11 +242,11 @@ def resemblance(split: Graph, arrays: Sequence[np.ndarray], most: int = 256) -> 
     nodes = inversion.statistics(split)
     if not nodes:
         return float("nan")
-    taps = ActivationProbe(split, [node.inputs[0] for node in nodes])
+    probe = ActivationProbe(split, [node.inputs[0] for node in nodes])
     sums = [np.zeros((2, node.shapes[0][-1] or 1)) for node in nodes]
-    size, num = taps.batch_size(), min(most, len(arrays[0]))
+    size, num = probe.batch_size(), min(most, len(arrays[0]))
     for k in range(0, num, size):
-        tensors = taps.batch([x[k : min(k + size, num)] for x in arrays])
+        tensors = probe.batch([x[k : min(k + size, num)] for x in arrays])
         for total, tensor in zip(sums, tensors, strict=True):
             rows = np.asarray(tensor, np.float64).reshape(-1, total.shape[1])
             total += np.stack([rows.mean(0), np.square(rows).mean(0)]) * (len(tensor) / num)

@@ -15,7 +15,7 @@ _WIDEST = 0.1  # the largest radius, as a share of the input range
 
 
 def margin_gradients(
-    taps: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
+    probe: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
 ) -> list[np.ndarray]:
     """Gradients of the margin between the two best classes, one array per network input.
 
@@ -28,7 +28,7 @@ def margin_gradients(
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             margin = 0.0
-            for logits in taps(tensors):
+            for logits in probe(tensors):
                 best = tf.math.top_k(scores(logits), 2).values
                 margin += best[:, 0] - best[:, 1]
         found = tape.gradient(margin, tensors)
@@ -42,7 +42,7 @@ def margin_gradients(
 
 
 def radius(
-    taps: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
+    probe: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
 ) -> float:
     """The l-inf radius, as a share of the input range, that moves a typical margin by 7 logits.
 
@@ -50,7 +50,7 @@ def radius(
     logits get small radii; none is larger than a tenth.
     """
     slopes = np.zeros(len(inputs[0]))
-    for gradient, space in zip(margin_gradients(taps, inputs, spaces), spaces, strict=True):
+    for gradient, space in zip(margin_gradients(probe, inputs, spaces), spaces, strict=True):
         slope = np.abs(gradient) * (space.upper - space.lower)
         slopes += slope.reshape(len(slope), -1).sum(1)
     typical = float(np.median(slopes))

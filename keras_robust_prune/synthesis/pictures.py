@@ -158,7 +158,7 @@ def _jittered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def procedural(space: InputSpec, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw pictures that nobody took, in [0, 1]: overlapping leaves, each with a texture of its own.
+    """Draw procedural pictures in [0, 1]: overlapping leaves, each with a texture of its own.
 
     Half of the leaves are discs, the rest rectangles turned at random; sizes follow a power law. The ground is smooth
     noise.

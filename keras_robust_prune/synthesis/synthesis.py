@@ -1,4 +1,4 @@
-"""Inverted inputs: made from the network itself, in place of the data that nobody gave us.
+"""Synthetic inputs: made from the network itself, in place of data.
 
 A prior draws structured noise (smooth, with sparse bright parts or textures; see `priors`), and
 gradients of the network shape it (`inversion`). Where the network stores BatchNorm statistics, the
@@ -39,7 +39,7 @@ PER_VALUE = 50  # multiplications that take as long as one value of a tensor, wr
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MadeInputs:
+class SyntheticInputs:
     """Inputs made from a network.
 
     Attributes:
@@ -70,7 +70,7 @@ def usual_count(macs: float, values: float) -> int:
     return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))
 
 
-def make_inputs(
+def synthetic_inputs(
     graph: Graph,
     input_range: Any = None,
     count: int | None = None,
@@ -78,7 +78,7 @@ def make_inputs(
     verbose: int = 0,
     invert: bool = True,
     photographs: bool = True,
-) -> MadeInputs:
+) -> SyntheticInputs:
     """Make inputs from nothing but the network.
 
     Args:
@@ -98,7 +98,7 @@ def make_inputs(
         >>> import tf_keras
         >>> from keras_robust_prune.keras_io.reading import read
         >>> layers = [tf_keras.Input((4,)), tf_keras.layers.Dense(3, name="a")]
-        >>> made = make_inputs(read(tf_keras.Sequential(layers)), (-1.0, 1.0), count=8)
+        >>> made = synthetic_inputs(read(tf_keras.Sequential(layers)), (-1.0, 1.0), count=8)
         >>> made.arrays[0].shape, bool(abs(made.arrays[0]).max() <= 1)
         ((8, 4), True)
     """
@@ -111,19 +111,19 @@ def make_inputs(
         split = split_activations(graph)
         rng = np.random.default_rng([seed, 1])
         if not invert or all(space.num_tokens for space in spaces):
-            made = MadeInputs(tuple(space.raw(start(space, count, rng)) for space in spaces))
+            made = SyntheticInputs(tuple(space.raw(start(space, count, rng)) for space in spaces))
         elif inversion.statistics(split) and len(spaces) == 1 and is_large(spaces[0]):
             draw = crops if photographs else procedural
             (space,) = spaces
-            made = MadeInputs(
+            made = SyntheticInputs(
                 *match_windows(split, logit_refs(split), space, count, rng, draw, verbose)
             )
         elif inversion.statistics(split):
-            made = MadeInputs(
+            made = SyntheticInputs(
                 *inversion.match(split, logit_refs(split), spaces, count, rng, verbose)
             )
         else:
-            made = MadeInputs(
+            made = SyntheticInputs(
                 inversion.ascend(split, logit_refs(split), spaces, count, rng, verbose)
             )
         _last.clear()
@@ -131,7 +131,7 @@ def make_inputs(
     return _last[key]
 
 
-_last: dict[str, MadeInputs] = {}
+_last: dict[str, SyntheticInputs] = {}
 
 
 def _plain(value: Any) -> Any:

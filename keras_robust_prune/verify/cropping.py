@@ -25,7 +25,7 @@ def regions(program: Program, start: Mapping[int, Region]) -> dict[int, Region] 
         start: what is wanted of some tensors with spatial axes.
 
     Returns:
-        Regions of all tensors that are read; None if an operation cannot be cut down, or if two readers of one tensor
+        Regions of all tensors that are read; None if an operation cannot be cut down, or if two consumers of one tensor
         read different parts.
     """
     found = dict(start)

@@ -54,10 +54,10 @@ class Backward:
         self.values = values
         self.rounding = Rounding(program.dtype)
         self.lines: dict[int, Relaxation] = {}
-        self.readers: list[list[int]] = [[] for _ in program.operations]
+        self.consumers: list[list[int]] = [[] for _ in program.operations]
         for place, operation in enumerate(program.operations):
             for k in operation.inputs:
-                self.readers[k].append(place)
+                self.consumers[k].append(place)
 
     def relaxation(self, place: int, index: np.ndarray | None) -> Relaxation:
         """Lines of an operation, for all boxes or chosen ones."""
@@ -115,7 +115,7 @@ class Backward:
         return bool(cost * rows.sum() <= WORK * len(rows))
 
     def bent(self, place: int) -> np.ndarray | None:
-        """Where a reader of a tensor is not linear over its interval, `(boxes, elements)`; None if nowhere.
+        """Where a consumer of a tensor is not linear over its interval, `(boxes, elements)`; None if nowhere.
 
         Not asked of the output of an activation: its interval follows from that of its input.
         """
@@ -124,7 +124,7 @@ class Backward:
         if own is not None and own.follows:
             return None
         flat = self.values[place].reshape(len(self.values[place].lower), -1)
-        asked = (primitives[reader] for reader in self.readers[place])
+        asked = (primitives[consumer] for consumer in self.consumers[place])
         found = [rows for item in asked if item and (rows := item.bends(flat)) is not None]
         return np.logical_or.reduce(found) if found else None
 

@@ -53,10 +53,10 @@ def output_deviation(
         )
     if len(bounds.values[0].lower) != 1:
         raise ValueError("Deviations are computed over one box; call interval_bounds with one.")
-    readers = consuming_operations(program, group)
-    rows = max(1, BUDGET // _numbers_per_candidate(program, readers))
+    consumers = consuming_operations(program, group)
+    rows = max(1, BUDGET // _numbers_per_candidate(program, consumers))
     parts = [
-        _pushed(program, readers, dropped[k : k + rows], kept[k : k + rows], bounds)
+        _pushed(program, consumers, dropped[k : k + rows], kept[k : k + rows], bounds)
         for k in range(0, len(dropped), rows)
     ]
     if not parts:
@@ -100,11 +100,11 @@ def consuming_operations(program: Program, group: ChannelGroup) -> dict[int, np.
     return dict(sorted(found.items()))
 
 
-def _numbers_per_candidate(program: Program, readers: dict[int, np.ndarray]) -> int:
-    first = min(readers)
+def _numbers_per_candidate(program: Program, consumers: dict[int, np.ndarray]) -> int:
+    first = min(consumers)
     largest = max(int(np.prod(item.shape)) for item in program.operations[first:])
     need = 12 * largest
-    for place, elements in readers.items():
+    for place, elements in consumers.items():
         primitive = mixing(program.operations[place].primitive)
         assert primitive is not None
         need = max(need, 2 * elements.shape[1] * primitive.out_shape[-1] + 3 * elements.shape[1])
@@ -117,22 +117,22 @@ def _numbers_per_candidate(program: Program, readers: dict[int, np.ndarray]) -> 
 
 def _pushed(
     program: Program,
-    readers: dict[int, np.ndarray],
+    consumers: dict[int, np.ndarray],
     dropped: np.ndarray,
     kept: np.ndarray,
     bounds: Bounds,
 ) -> Interval:
-    """The deviation of every candidate, from the first reader to the logits."""
+    """The deviation of every candidate, from the first consumer to the logits."""
     rounding, pairs = Rounding(program.dtype), Pairs(bounds)
     last_use = {k: place for place, item in enumerate(program.operations) for k in item.inputs}
     last_use.update({place: len(program.operations) for place in program.logits})
     found: dict[int, Interval] = {}
-    for place in range(min(readers), max(program.logits) + 1):
+    for place in range(min(consumers), max(program.logits) + 1):
         operation = program.operations[place]
         deviations = [found.get(k) for k in operation.inputs]
-        if place in readers:
+        if place in consumers:
             found[place] = _read(
-                program, place, readers[place], dropped, kept, deviations[0], pairs
+                program, place, consumers[place], dropped, kept, deviations[0], pairs
             )
         elif operation.primitive is not None and any(d is not None for d in deviations):
             inputs = [bounds.values[k] for k in operation.inputs]

@@ -174,7 +174,7 @@ def test_the_logits_ratio_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(ratio, [(1 - 3) / (3 - 0), (3 - 1) / (3 - 0)], rtol=1e-6)
 
 
-def test_the_log_odds_climb_as_cross_entropy_does() -> None:
+def test_the_log_odds_ascend_as_cross_entropy_does() -> None:
     tf = backends.tensorflow()
     logits = tf.constant(np.random.default_rng(0).normal(size=(9, 5)).astype("f"))
     labels = np.arange(9, dtype=np.int32) % 5

@@ -89,7 +89,7 @@ def outlier() -> Any:
 
 
 def test_a_file_that_says_something_else_is_not_written(tmp_path: Path) -> None:
-    """It was, with exit status 0: its report told of a difference, and nobody reads those in a script."""
+    """It was, with exit status 0: its report told of a difference, and a script does not read reports."""
     path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match=r"held-out inputs, and 90\.0% are asked for.*force=True"):
         export(outlier(), path, "int8", calibration="weights")

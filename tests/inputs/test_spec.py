@@ -1,4 +1,4 @@
-"""One reader of ranges: what it takes, what it refuses, and that everything reads by it."""
+"""One place reads ranges: what it takes, what it refuses, and that everything reads by it."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def test_two_outputs_on_one_trunk(keras: str) -> None:
                                     |                 +--> deep --> output "deep"
                                     +----------------------> side --> output "side"
 
-    A unit of the trunk goes from both its readers. The units of `features` are an output: they stay, also where `deep`
-    reads them.
+    A unit of the trunk goes from both its consumers. The units of `features` are an output: they stay, also where
+    `deep` reads them.
 
         trunk[..., k] -> features[k, :] and side[k, :]          6 units
         features: kept, output     deep: kept, output     side: kept, output

@@ -18,7 +18,7 @@ from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import Labels, Tracing
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers import Call, LinearView, base, lower, patches, split_activations
-from keras_robust_prune.methods.repair import readers
+from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.compensation import solve
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.repair.moments import measure
@@ -153,19 +153,19 @@ def test_its_linear_view_computes_what_it_computes(keras: str) -> None:
     graph = split_activations(read(network(keras)))
     x = images(3).astype("float64")
     program = lower(graph)
-    rows = np.asarray(readers.rows_of(graph.layers["one"], backends.tensorflow().constant(x)))
-    matrix = readers.matrix(graph, "one")
+    rows = np.asarray(consumers.rows_of(graph.layers["one"], backends.tensorflow().constant(x)))
+    matrix = consumers.matrix(graph, "one")
     found = (rows @ matrix[:-1] + matrix[-1]).reshape(3, 6, 6, 8)
     np.testing.assert_allclose(found, program.values([x])[1], atol=1e-6)
-    again = readers.with_matrix(graph, "one", matrix)
+    again = consumers.with_matrix(graph, "one", matrix)
     np.testing.assert_array_equal(again.layers["one"].weights["filters"].shape, (8, 3, 3, 2))
     np.testing.assert_array_equal(
         again.layers["one"].weights["filters"], graph.layers["one"].weights["filters"]
     )
     groups = find_groups(graph)
-    assert readers.readers(graph, groups.groups) == ("two", "three", "classes")
-    owned = readers.unit_rows(groups.by_name["one"], graph.layers["two"])
-    kernel = matrix_of_units = readers.matrix(graph, "two")[owned[5]]
+    assert consumers.solvable(graph, groups.groups) == ("two", "three", "classes")
+    owned = consumers.unit_rows(groups.by_name["one"], graph.layers["two"])
+    kernel = matrix_of_units = consumers.matrix(graph, "two")[owned[5]]
     assert kernel.shape == (9, 8)
     expected = graph.layers["two"].weights["filters"][..., 5].reshape(8, 9).T
     np.testing.assert_allclose(matrix_of_units, expected)
@@ -212,17 +212,17 @@ def test_least_squares_on_what_it_reads_repairs_it(keras: str) -> None:
     """Without half of what `two` reads, its rows that stay explain its outputs better once they are solved anew."""
     graph = split_activations(read(network(keras)))
     kept = np.sort(
-        readers.unit_rows(find_groups(graph).by_name["one"], graph.layers["two"])[::2].ravel()
+        consumers.unit_rows(find_groups(graph).by_name["one"], graph.layers["two"])[::2].ravel()
     )
     measured = measure(graph, graph, "two", [[images(64)]])
-    before = readers.matrix(graph, "two")
+    before = consumers.matrix(graph, "two")
     blind = np.zeros_like(before)
     blind[[*kept, -1]] = before[[*kept, -1]]
     solved = solve(measured, before, kept, constant=True)
     assert measured.error(before) < 1e-9
     assert measured.error(solved) < 0.5 * measured.error(blind)
-    repaired = readers.with_matrix(graph, "two", solved)
-    np.testing.assert_allclose(readers.matrix(repaired, "two"), solved, rtol=1e-6)
+    repaired = consumers.with_matrix(graph, "two", solved)
+    np.testing.assert_allclose(consumers.matrix(repaired, "two"), solved, rtol=1e-6)
 
 
 def test_moments_pass_it_by_its_linear_view() -> None:

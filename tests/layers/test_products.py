@@ -1,4 +1,4 @@
-"""Attention by hand, channel slices, splits and shuffles: cut equals mask, saved and loaded, both Kerases."""
+"""Attention by hand, channel slices, splits and shuffles: cut equals mask, saved and loaded, both Keras versions."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_bytes_are_those_of_the_file(quantize: str) -> None:
     assert remaining(gone) == pytest.approx(file, rel=0.1)
 
 
-def test_stairs_are_climbed_down_whole() -> None:
+def test_stairs_are_descended_whole() -> None:
     """One unit saves nothing here; a budget that looked one unit ahead removed none at all."""
     graph = read(network("mlp"))
     groups = find_groups(graph)

@@ -46,8 +46,8 @@ def test_a_chain() -> None:
 
 def test_units_behind_flatten_have_an_entry_per_position() -> None:
     (group,) = find_groups(convolutional()).groups
-    (reader,) = group.having("consumes")
-    assert reader.positions.tolist() == [[k, k + 4, k + 8, k + 12] for k in range(4)]
+    (consumer,) = group.having("consumes")
+    assert consumer.positions.tolist() == [[k, k + 4, k + 8, k + 12] for k in range(4)]
     assert [slot.weight for slot in group.having("carries")] == [
         "gamma",
         "beta",
@@ -119,7 +119,7 @@ def test_one_unit_stays() -> None:
     assert groups.kept[0].code == "last_unit"
 
 
-def test_units_that_nobody_reads_stay() -> None:
+def test_units_without_a_consumer_stay() -> None:
     nodes = [call("x", "InputLayer", (), (4,)), dense("a", "x", 4, 3), dense("idle", "a", 3, 3)]
     groups = find_groups(graph_of([*nodes, dense("b", "a", 3, 2)], outputs=["b"]))
     assert {item.layer: item.code for item in groups.kept} == {"idle": "no_consumer", "b": "output"}

@@ -9,8 +9,8 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers import split_activations
 from keras_robust_prune.methods.repair.compensation import held_out_error
+from keras_robust_prune.methods.repair.consumers import matrix
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered, measure
-from keras_robust_prune.methods.repair.readers import matrix
 from keras_robust_prune.synthesis.activity import gain, remembered
 from keras_robust_prune.synthesis.probe import ActivationProbe
 

@@ -24,7 +24,7 @@ def linear():
 
 
 def test_the_radius_moves_a_margin_by_seven_logits(linear):
-    taps, spaces = linear
+    probe, spaces = linear
     x = np.full((4, 2), 1.0, "float32")
     # the margin 70 x0 + 30 x1 changes by 100 per unit, 200 over the range
-    assert radius(taps, [x], spaces) == pytest.approx(7 / 200)
+    assert radius(probe, [x], spaces) == pytest.approx(7 / 200)

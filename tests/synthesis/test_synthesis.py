@@ -12,18 +12,18 @@ from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis.priors import InputSpace, input_spaces, smooth_noise, start
 from keras_robust_prune.synthesis.probe import ActivationProbe
-from keras_robust_prune.synthesis.synthesis import make_inputs
+from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 
 @pytest.mark.parametrize(
     ("name", "keras"),
     [("mlp", "tf_keras"), ("conv1d", "keras"), ("conv_bn", "keras"), ("two_inputs", "tf_keras")],
 )
-def test_made_inputs_lie_in_the_range_and_repeat(name, keras):
+def test_synthetic_inputs_lie_in_the_range_and_repeat(name, keras):
     graph = read(network(name, keras))
-    made = make_inputs(graph, (-2.0, 3.0), count=6, seed=1)
-    make_inputs(graph, (-2.0, 3.0), count=6, seed=2)
-    again = make_inputs(graph, (-2.0, 3.0), count=6, seed=1)
+    made = synthetic_inputs(graph, (-2.0, 3.0), count=6, seed=1)
+    synthetic_inputs(graph, (-2.0, 3.0), count=6, seed=2)
+    again = synthetic_inputs(graph, (-2.0, 3.0), count=6, seed=1)
     for ref, first, second in zip(graph.inputs, made.arrays, again.arrays, strict=True):
         known = tuple(length for length in graph.shape(ref) if length)
         assert first.shape[0] == 6
@@ -36,7 +36,7 @@ def test_made_inputs_lie_in_the_range_and_repeat(name, keras):
 def test_tokens_are_whole_numbers_that_the_embedding_knows():
     graph = read(network("embedding"))
     (space,) = input_spaces(graph)
-    (made,) = make_inputs(graph, count=20).arrays
+    (made,) = synthetic_inputs(graph, count=20).arrays
     assert space.num_tokens > 0
     np.testing.assert_array_equal(made, np.round(made))
     assert made.min() >= 0
@@ -46,8 +46,8 @@ def test_tokens_are_whole_numbers_that_the_embedding_knows():
 def test_matching_comes_nearer_to_the_stored_statistics_than_the_prior():
     graph = read(network("conv_bn"))
     split = split_activations(graph)
-    made = make_inputs(graph, (-1.0, 1.0), count=32)
-    prior = make_inputs(graph, (-1.0, 1.0), count=32, invert=False)
+    made = synthetic_inputs(graph, (-1.0, 1.0), count=32)
+    prior = synthetic_inputs(graph, (-1.0, 1.0), count=32, invert=False)
     assert set(made.distance) == {
         node.layer for node in split.nodes if split.layer_of(node).kind == "BatchNormalization"
     }

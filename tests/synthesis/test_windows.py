@@ -12,7 +12,7 @@ from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis.kinds import resemblance
 from keras_robust_prune.synthesis.pictures import crops, procedural
 from keras_robust_prune.synthesis.probe import logit_refs
-from keras_robust_prune.synthesis.synthesis import make_inputs
+from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 from keras_robust_prune.synthesis.windows import _of_any_size, is_large, match_windows
 
 
@@ -64,7 +64,7 @@ def test_windows_come_nearer_to_the_statistics_and_to_the_classes(keras, last, d
 def test_large_pictures_are_inverted_window_by_window_and_begin_where_they_may():
     graph = classifier("tf_keras", "pooled")
     with_photographs, without = (
-        make_inputs(graph, (-1.0, 1.0), count=4, photographs=flag).arrays[0]
+        synthetic_inputs(graph, (-1.0, 1.0), count=4, photographs=flag).arrays[0]
         for flag in (True, False)
     )
     assert abs(with_photographs - without).max() > 0.5

@@ -20,9 +20,13 @@ NETWORKS += ("two_inputs", "two_outputs", "nested", "average_max", "operators", 
 
 
 def changed_logits(
-    program: Program, readers: dict[int, np.ndarray], drop: int, keep: int, inputs: list[np.ndarray]
+    program: Program,
+    consumers: dict[int, np.ndarray],
+    drop: int,
+    keep: int,
+    inputs: list[np.ndarray],
 ) -> np.ndarray:
-    """Every reader sees the kept unit's value, or 0, in place of the dropped one's."""
+    """Every consumer sees the kept unit's value, or 0, in place of the dropped one's."""
     found: list[np.ndarray] = []
     given = dict(zip(program.inputs, inputs, strict=True))
     for place, operation in enumerate(program.operations):
@@ -30,9 +34,9 @@ def changed_logits(
             found.append(given[place])
             continue
         values = [found[k] for k in operation.inputs]
-        if place in readers:
+        if place in consumers:
             flat = np.array(values[0]).reshape(len(values[0]), -1)
-            flat[:, readers[place][drop]] = flat[:, readers[place][keep]] if keep >= 0 else 0
+            flat[:, consumers[place][drop]] = flat[:, consumers[place][keep]] if keep >= 0 else 0
             values[0] = flat.reshape(values[0].shape)
         found.append(operation.primitive.forward(*values))
     return np.concatenate([found[k].reshape(len(inputs[0]), -1) for k in program.logits], axis=1)
@@ -47,14 +51,14 @@ def test_deviations_hold_on_every_kind_of_network(name: str, keras: str):
     shapes = [program.operations[k].shape for k in program.inputs]
     inputs = [rng.choice([-1.0, -0.2, 0.5, 1.0], (40, *shape)) for shape in shapes]
     for group in find_groups(graph).groups:
-        readers = consuming_operations(program, group)
+        consumers = consuming_operations(program, group)
         drops = rng.permutation(group.num_units)[:3]
         keeps = (drops + 1) % group.num_units
         keeps[-1] = -1
         found = output_deviation(program, group, drops, keeps, bounds)
         before = changed_logits(program, {}, 0, 0, inputs)
         for k, (drop, keep) in enumerate(zip(drops, keeps, strict=True)):
-            after = changed_logits(program, readers, drop, keep, inputs)
+            after = changed_logits(program, consumers, drop, keep, inputs)
             assert found[k].contains(after - before, 1e-9)
 
 

@@ -57,7 +57,7 @@ def merged(weights: Weights, layer: int, drop: int, keep: int) -> Weights:
 
 
 def masked(graph: Graph, seed: int) -> Graph:
-    """A pruned twin: one hidden unit gone from each layer, its reader's other rows changed."""
+    """A pruned twin: one hidden unit gone from each layer, its consumer's other rows changed."""
     rng = np.random.default_rng(seed)
     changed = {}
     for name in ("dense_1", "dense_2"):

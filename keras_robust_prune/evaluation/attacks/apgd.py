@@ -1,4 +1,4 @@
-"""Auto-PGD: gradient ascent with momentum that halves its own step when it stops climbing."""
+"""Auto-PGD: gradient ascent with momentum that halves its own step when it stops ascending."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def auto_ascend(
         Points of the ball, same shape as `x`.
 
     Reference:
-        [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690). Their cross-entropy is our log-odds, which climbs in the
-        same direction but does not saturate.
+        [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690). Their cross-entropy is our log-odds, which ascends in
+        the same direction but does not saturate.
     """
     points = checkpoints(steps)
     spans = np.zeros(steps + 1, np.int32)

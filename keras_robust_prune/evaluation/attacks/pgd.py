@@ -26,7 +26,7 @@ def pgd(
     """Steps of 2.5 radii in all, from a random point.
 
     Reference:
-        [Madry et al., 2018](https://arxiv.org/abs/1706.06083), who keep the last point; we keep the worst.
+        [Madry et al., 2018](https://arxiv.org/abs/1706.06083). They keep the last point; here the worst is kept.
     """
     start, size = threat.sample(x, rng), 2.5 * threat.eps / steps
     return ascend(classifier, x, start, labels, threat, steps=steps, step_size=size)

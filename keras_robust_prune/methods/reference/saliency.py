@@ -269,9 +269,9 @@ def _normalization_after(graph: Graph, layer: Layer) -> Layer | None:
     calls = graph.calls[layer.name]
     if activation_argument(layer) is not None or len(calls) != 1 or calls[0].ref in graph.outputs:
         return None
-    readers = graph.readers.get(calls[0].ref, ())
-    reader = graph.layer_of(readers[0]) if len(readers) == 1 else None
-    return reader if reader is not None and layer_type(reader).statistics(reader) else None
+    consumers = graph.consumers.get(calls[0].ref, ())
+    consumer = graph.layer_of(consumers[0]) if len(consumers) == 1 else None
+    return consumer if consumer is not None and layer_type(consumer).statistics(consumer) else None
 
 
 def scale_and_shift(layer: Layer) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Repair what reads the units that went: re-solve its weights on what is left.
 
-With second moments `gram = E[a a']` of a reader's rows (and a constant) and `cross = E[a y']` with
+With second moments `gram = E[a a']` of a consumer's rows (and a constant) and `cross = E[a y']` with
 its targets, the weights are
 
     O = (gram + L)^-1 (cross + L W),      L a ridge towards the weights W they had,
@@ -134,7 +134,7 @@ def block_energies(inverse: np.ndarray, values: np.ndarray, rows: np.ndarray) ->
 
 
 class Elimination:
-    """Backward elimination of units from one reader, kept up to date by Schur complements.
+    """Backward elimination of units from one consumer, kept up to date by Schur complements.
 
     Attributes:
         costs: what removing each remaining unit adds to the squared error of the targets, over
@@ -185,16 +185,16 @@ def eliminate(
     units: Sequence[int],
     count: int,
 ) -> list[tuple[int, float]]:
-    """Remove units one at a time, each time the one that costs all readers least.
+    """Remove units one at a time, each time the one that costs all consumers least.
 
     Args:
-        parts: one elimination per reader, over the same units.
+        parts: one elimination per consumer, over the same units.
         units: their numbers.
         count: how many shall go.
 
     Returns:
         `(unit, cost)` in the order of removal; costs are shares of the targets' energy, summed over
-        readers.
+        consumers.
     """
     left, order = list(units), []
     for _ in range(count):

@@ -21,7 +21,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.problem import PruningState
-from keras_robust_prune.methods.repair import readers
+from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.course import Course, LastMap
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
@@ -99,7 +99,7 @@ def last_map(run: Run, state: PruningState) -> LastMap | None:
             return None
         (ref,) = node.inputs
     kept = run.kept_rows(layer, state.plan)
-    width, rows = run.dense.shape(ref)[-1], len(readers.matrix(run.dense, layer.name)) - 1
+    width, rows = run.dense.shape(ref)[-1], len(consumers.matrix(run.dense, layer.name)) - 1
     return LastMap(ref, kept) if len(run.dense.shape(ref)) > 1 and width == rows else None
 
 

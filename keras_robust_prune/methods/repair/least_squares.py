@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from keras_robust_prune.methods.problem import PruningState
-from keras_robust_prune.methods.repair import compensation, readers
+from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 
@@ -25,14 +25,14 @@ class LeastSquares(Repair):
     def consumer(self, run: Run, state: PruningState, name: str) -> PruningState:
         """The state with one consumer solved."""
         moments = run.moments(state.graph, name)
-        before = readers.matrix(state.graph, name)
+        before = consumers.matrix(state.graph, name)
         kept = run.kept_rows(state.graph.layers[name], state.plan)
-        constant = readers.takes_constant(state.graph, name)
+        constant = consumers.takes_constant(state.graph, name)
         ridge = compensation.best_ridge(moments, before, kept, constant)
         values = compensation.solve(moments, before, kept, constant, ridge)
         error = state.metrics.get("reconstruction_error", 0.0) + moments.error(values)
         return dataclasses.replace(
             state,
-            graph=readers.with_matrix(state.graph, name, values),
+            graph=consumers.with_matrix(state.graph, name, values),
             metrics={**state.metrics, "reconstruction_error": error},
         )

@@ -1,7 +1,7 @@
-"""Second moments of what a reader sees and of what it should say.
+"""Second moments of what a consumer sees and of what it should say.
 
 Rows are collected on the *pruned* network; targets are the *dense* network's pre-activations, so
-that each reader also corrects the error of those before it. Where a reader's outputs are added to
+that each consumer also corrects the error of those before it. Where a consumer's outputs are added to
 others, the target is what the sum needs.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Ref
-from keras_robust_prune.methods.repair.readers import branch_of, matrix, moments_of_rows, rows_of
+from keras_robust_prune.methods.repair.consumers import branch_of, matrix, moments_of_rows, rows_of
 from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.synthesis.activity import Activity, gain
 from keras_robust_prune.synthesis.probe import ActivationProbe
@@ -24,7 +24,7 @@ _ROWS = 10_000  # positions that are measured, over one half of the inputs
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Moments:
-    """Second moments of a reader's rows and targets.
+    """Second moments of a consumer's rows and targets.
 
     Attributes:
         gram: `(num_rows + 1, num_rows + 1)` float64; the last row is the constant 1.
@@ -62,22 +62,22 @@ def measure(
     sources: Sequence[Sequence[np.ndarray]],
     seed: int = 0,
 ) -> Moments:
-    """Second moments of one reader on some inputs.
+    """Second moments of one consumer on some inputs.
 
     Args:
         dense: the network to learn from, activations split off.
         pruned: the network as it stands, in full shape, activations split off.
-        name: the reader.
+        name: the consumer.
         sources: kinds of inputs that count alike, however many they are; each one array per network
             input.
         seed: of the positions drawn where there are more than enough.
     """
-    tapped = _Tapped(dense, pruned, name)
+    probed = _Probed(dense, pruned, name)
     rng = np.random.default_rng([seed, 2])
     if min(len(inputs[0]) for inputs in sources) < 2:
-        return _mean([tapped.moments(inputs, rng) for inputs in sources])
+        return _mean([probed.moments(inputs, rng) for inputs in sources])
     one, other = (
-        _mean([tapped.moments([x[k::2] for x in inputs], rng) for inputs in sources])
+        _mean([probed.moments([x[k::2] for x in inputs], rng) for inputs in sources])
         for k in (0, 1)
     )
     return dataclasses.replace(_mean([one, other]), halves=(one, other))
@@ -129,8 +129,8 @@ def _energy(squares: float, cross: np.ndarray) -> float:
     return max(squares - float(cross[-1] @ cross[-1]), 1e-12)
 
 
-class _Tapped:
-    """Rows and targets of one reader."""
+class _Probed:
+    """Rows and targets of one consumer."""
 
     def __init__(self, dense: Graph, pruned: Graph, name: str) -> None:
         calls = dense.calls[name]
@@ -198,7 +198,7 @@ def estimate(dense: Graph, name: str, tensors: Mapping[Ref, Gaussian | None]) ->
 
     Args:
         dense: the network, activations split off.
-        name: the reader.
+        name: the consumer.
         tensors: what `analysis.gaussian.propagate` gave.
     """
     layer, calls = dense.layers[name], dense.calls[name]

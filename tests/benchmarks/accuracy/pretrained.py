@@ -1,4 +1,4 @@
-"""Networks that were really trained and come inside Python packages: cut, how exact, how small, and who still agrees.
+"""Networks that were really trained and come inside Python packages: cut, how exact, how small, how many answers stay.
 
     python -m tests.benchmarks pretrained [--methods=norm,robust] [--target=0.3] [--shared=../shared]
 

@@ -18,7 +18,7 @@ from tests.keras_io.test_random_networks import test_a_random_network
 
 NUM = flags.DEFINE_integer("num", 200, "How many networks, in each Keras.")
 FIRST = flags.DEFINE_integer("first", 1000, "The first seed.")
-KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Kerases.")
+BACKENDS = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
 
 
 def measure(seed: str, keras: str) -> Iterator[dict[str, str]]:
@@ -36,7 +36,7 @@ BENCHMARK = Benchmark(
     cases=lambda: (
         {"seed": str(seed), "keras": keras}
         for seed in range(FIRST.value, FIRST.value + NUM.value)
-        for keras in KERASES.value
+        for keras in BACKENDS.value
     ),
     measure=measure,
     quick={"num": 3},

@@ -68,7 +68,7 @@ def test_temperature_falls_linearly_with_what_is_accepted():
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 20), st.integers(1, 20), st.integers(0, 1000), st.floats(1e-6, 10.0))
-def test_the_count_is_met_and_nobody_is_taken_twice(
+def test_the_count_is_met_and_none_is_taken_twice(
     num_candidates: int, count: int, seed: int, heat: float
 ):
     energies = rng(seed).uniform(size=num_candidates)

@@ -1,4 +1,4 @@
-"""Elimination against solving every subset anew, readers against the layers themselves."""
+"""Elimination against solving every subset anew, consumers against the layers themselves."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.repair.compensation import Elimination, eliminate, solve
-from keras_robust_prune.methods.repair.moments import Moments, measure
-from keras_robust_prune.methods.repair.readers import (
+from keras_robust_prune.methods.repair.consumers import (
     matrix,
-    readers,
     rows_of,
+    solvable,
     takes_constant,
     unit_rows,
     with_matrix,
 )
+from keras_robust_prune.methods.repair.moments import Moments, measure
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.groups import find_groups
@@ -101,29 +101,29 @@ def test_rows_times_matrix_is_what_the_layer_computes(name, keras):
     graph, groups = graph_of(name, keras)
     rng = np.random.default_rng(0)
     inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
-    found = readers(graph, groups.groups)
+    found = solvable(graph, groups.groups)
     assert found
-    for reader in found:
-        node = graph.calls[reader][0]
+    for consumer in found:
+        node = graph.calls[consumer][0]
         source, target = ActivationProbe(graph, [node.inputs[0], node.ref]).run(inputs)
-        rows = np.asarray(rows_of(graph.layers[reader], source)).astype("float64")
-        values = matrix(graph, reader)
+        rows = np.asarray(rows_of(graph.layers[consumer], source)).astype("float64")
+        values = matrix(graph, consumer)
         computed = rows @ values[:-1] + values[-1]
         np.testing.assert_allclose(
             computed, target.reshape(-1, target.shape[-1]), atol=1e-4 * abs(target).max()
         )
-        same = with_matrix(graph, reader, values)
-        for weight, value in graph.layers[reader].weights.items():
-            np.testing.assert_array_equal(same.layers[reader].weights[weight], value)
+        same = with_matrix(graph, consumer, values)
+        for weight, value in graph.layers[consumer].weights.items():
+            np.testing.assert_array_equal(same.layers[consumer].weights[weight], value)
 
 
 def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
     graph, groups = graph_of("residual", "tf_keras")
-    names = [n for n in readers(graph, groups.groups) if "bias" not in graph.layers[n].weights]
+    names = [n for n in solvable(graph, groups.groups) if "bias" not in graph.layers[n].weights]
     names = [n for n in names if takes_constant(graph, n)]
     assert names
     node = graph.calls[names[0]][0]
-    (behind,) = graph.readers[node.ref]
+    (behind,) = graph.consumers[node.ref]
     values = matrix(graph, names[0])
     values[-1] += 0.25
     rng = np.random.default_rng(0)
@@ -142,9 +142,9 @@ def test_solving_on_the_dense_network_itself_changes_nothing():
     graph, groups = graph_of("conv_flatten", "keras")
     rng = np.random.default_rng(0)
     inputs = [space.raw(start(space, 20, rng)) for space in input_spaces(graph)]
-    for reader in readers(graph, groups.groups):
-        moments = measure(graph, graph, reader, [inputs])
-        values = matrix(graph, reader)
+    for consumer in solvable(graph, groups.groups):
+        moments = measure(graph, graph, consumer, [inputs])
+        values = matrix(graph, consumer)
         assert moments.error(values) < 1e-6
         solved = solve(moments, values, np.arange(len(values) - 1), True)
         assert moments.error(solved) < 1e-5
@@ -176,10 +176,10 @@ def test_embedding_is_the_inverse_of_cutting(name, keras):
 def test_unit_rows_cover_every_tap_once():
     graph, groups = graph_of("conv_bn", "tf_keras")
     for group in groups.groups:
-        for reader in readers(graph, [group]):
-            rows = unit_rows(group, graph.layers[reader])
+        for consumer in solvable(graph, [group]):
+            rows = unit_rows(group, graph.layers[consumer])
             assert len(np.unique(rows)) == rows.size
-            shape = graph.layers[reader].weights["kernel"].shape
+            shape = graph.layers[consumer].weights["kernel"].shape
             if len(shape) == 4:
                 assert rows.shape[1] == shape[0] * shape[1]
 

@@ -1,4 +1,4 @@
-"""Readers: layers that mix units linearly and can be solved anew.
+"""Consumers: layers that mix units linearly and can be solved anew.
 
 What a layer's matrix is its type says (`layers.linear`): one row for every input (of a convolution: every tap of every
 channel), and a last row for the constant.
@@ -34,7 +34,7 @@ def _view(layer: Layer) -> LinearView:
     return view
 
 
-def readers(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
+def solvable(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     """Layers that read units of the given groups and can be re-solved, in the order of the graph."""
     consuming = {name for group in groups for name in group.consumers}
     found = [node.layer for node in graph.nodes if node.layer in consuming]
@@ -42,7 +42,7 @@ def readers(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
 
 
 def unit_rows(group: ChannelGroup, layer: Layer) -> np.ndarray:
-    """Rows of a reader's weight matrix that belong to each unit, `(num_units, rows_per_unit)`.
+    """Rows of a consumer's weight matrix that belong to each unit, `(num_units, rows_per_unit)`.
 
     Example:
         A unit before a 3x3 convolution owns 9 rows, one per tap.
@@ -55,23 +55,23 @@ def unit_rows(group: ChannelGroup, layer: Layer) -> np.ndarray:
 
 
 def rows_of(layer: Layer, tensor: Any) -> Any:
-    """A reader's input as rows, `(positions, num_rows)`, in the order of its kernel's entries."""
+    """A consumer's input as rows, `(positions, num_rows)`, in the order of its kernel's entries."""
     return _view(layer).rows(tensor)
 
 
 def moments_of_rows(layer: Layer, inner: Gaussian) -> Gaussian | None:
-    """Estimated moments of a reader's rows from those of its input; None if they are not known."""
+    """Estimated moments of a consumer's rows from those of its input; None if they are not known."""
     return _view(layer).moments_of_rows(layer, inner)
 
 
 def matrix(graph: Graph, name: str) -> np.ndarray:
-    """A reader's weights, `(num_rows + 1, num_targets)` float64; the last row is its constant."""
+    """A consumer's weights, `(num_rows + 1, num_targets)` float64; the last row is its constant."""
     layer = graph.layers[name]
     return _view(layer).matrix(layer)
 
 
 def with_matrix(graph: Graph, name: str, values: np.ndarray) -> Graph:
-    """The graph with a reader's weights replaced; the inverse of `matrix`.
+    """The graph with a consumer's weights replaced; the inverse of `matrix`.
 
     A constant that the layer has no bias for moves into the mean of the BatchNorm behind it.
     """
@@ -91,7 +91,7 @@ def norm_behind(graph: Graph, name: str) -> Layer | None:
     """The normalisation with stored statistics that alone reads a layer called once, and that reads nothing else."""
     if len(graph.calls[name]) != 1:
         return None
-    behind = graph.readers.get(graph.calls[name][0].ref, ())
+    behind = graph.consumers.get(graph.calls[name][0].ref, ())
     if len(behind) != 1 or graph.calls[name][0].ref in graph.outputs:
         return None
     layer = graph.layer_of(behind[0])
@@ -100,23 +100,23 @@ def norm_behind(graph: Graph, name: str) -> Layer | None:
 
 
 def takes_constant(graph: Graph, name: str) -> bool:
-    """Whether a constant can be added to what a reader computes."""
+    """Whether a constant can be added to what a consumer computes."""
     layer = graph.layers[name]
     return _view(layer).bias in layer.weights or norm_behind(graph, name) is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Branch:
-    """What a reader's outputs are added to, and by what the BatchNorm between multiplies them."""
+    """What a consumer's outputs are added to, and by what the BatchNorm between multiplies them."""
 
     others: tuple[Ref, ...]
     scale: np.ndarray | float
 
 
 def branch_of(graph: Graph, name: str) -> Branch | None:
-    """The other terms of an Add that a reader feeds, directly or through a BatchNorm.
+    """The other terms of an Add that a consumer feeds, directly or through a BatchNorm.
 
-    The reader's target then includes what the other terms lost, so that the *sum* comes closest to
+    The consumer's target then includes what the other terms lost, so that the *sum* comes closest to
     the dense one.
     """
     if len(graph.calls[name]) != 1:
@@ -130,7 +130,7 @@ def branch_of(graph: Graph, name: str) -> Branch | None:
         factor = affine[0]
         scale = np.where(abs(factor) < 1e-3, np.inf, factor)
         ref = graph.calls[norm.name][0].ref
-    behind = graph.readers.get(ref, ())
+    behind = graph.consumers.get(ref, ())
     if len(behind) != 1 or not layer_type(graph.layer_of(behind[0])).sums:
         return None
     others = tuple(other for other in behind[0].inputs if other != ref)
