@@ -2,8 +2,8 @@
 
 One class answers every question about one layer type or family: how units pass through it and which weights they index
 (`trace`), how its configuration reads once units are gone (`resize`), what it costs (`macs`), how it computes in the
-few primitives that bounds pass (`lower`), how repair may solve it anew (`linear`), how moments pass (`moments`). Nothing
-else asks of what class a layer is. Layers are recognised by type and configuration, never by name.
+few primitives that bounds pass (`lower`), how repair may solve it anew (`linear`), how moments pass (`moments`).
+Nothing else asks of what class a layer is. Layers are recognised by type and configuration, never by name.
 """
 
 from __future__ import annotations

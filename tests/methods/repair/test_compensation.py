@@ -170,7 +170,9 @@ def test_embedding_is_the_inverse_of_cutting(name, keras):
     back = cut(embed(graph, shaken, groups, plan), groups, plan)
     for layer in shaken.layers.values():
         for weight, value in layer.weights.items():
-            np.testing.assert_array_equal(back.layers[layer.name].weights[weight], value)
+            found = back.layers[layer.name].weights[weight]
+            # An attention's kernel is divided by its factor and multiplied again: two roundings of float32.
+            np.testing.assert_allclose(found, value, rtol=2**-22, atol=0)
 
 
 def test_unit_rows_cover_every_tap_once():
