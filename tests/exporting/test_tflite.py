@@ -112,14 +112,18 @@ def test_an_operator_that_is_no_builtin_one_is_named(keras: str, tmp_path: Path)
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match="overwrite"):
-        export_tflite(branched("tf_keras"), path)
-    assert path.read_text() == "mine"
-    with pytest.raises(FileExistsError, match="never replaced"):
-        export_tflite(branched("tf_keras"), path, overwrite=True)
+    model = branched("tf_keras")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="never replaced"):
+            export_tflite(model, path, overwrite=overwrite)
+        assert path.read_text() == "mine"
     path.unlink()
-    export_tflite(branched("tf_keras"), path)
-    report = export_tflite(branched("tf_keras"), path, overwrite=True)
+    export_tflite(model, path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="allow to overwrite"):
+        export_tflite(model, path)
+    assert path.read_bytes() == before
+    report = export_tflite(model, path, overwrite=True)
     assert path.stat().st_size == report.num_bytes
     assert list(tmp_path.iterdir()) == [path]
 
@@ -129,8 +133,11 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     [
         ({"quantize": "int4"}, "one of"),
         ({"calibration": np.zeros((3, 8, 8, 1))}, "quantize='int8'"),
-        ({"quantize": "int8", "calibration": np.zeros((0, 8, 8, 1))}, "holds no input"),
-        ({"input_range": (1.0, 0.0)}, "lower <= upper"),
+        (
+            {"quantize": "int8", "calibration": np.zeros((0, 8, 8, 1))},
+            "'input_1' is given no input",
+        ),
+        ({"input_range": (1.0, 0.0)}, "range is empty: lower is 1, upper 0"),
     ],
     ids=str,
 )

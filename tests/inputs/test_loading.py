@@ -13,6 +13,8 @@ import tf_keras
 import keras_robust_prune as krp
 from keras_robust_prune.inputs import InputSpec, with_examples
 from keras_robust_prune.inputs.loading import load_labelled, load_range
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.synthesis.kinds import Synthesis
 
 IMAGE = InputSpec((4, 6, 3), lower=0, upper=255, name="image")
 
@@ -118,15 +120,10 @@ def test_prune_takes_a_folder(tmp_path: Path) -> None:
         tf_keras.layers.Flatten(),
     ]
     model = tf_keras.Sequential([*stack, tf_keras.layers.Dense(8), tf_keras.layers.Dense(2)])
-    result = krp.prune(model, method=krp_robust(), calibration=str(tmp_path), verbose=0)
+    method = Robust(repair="reconstruct", synthesis=Synthesis(num_inputs=64))
+    result = krp.prune(model, method=method, calibration=str(tmp_path), verbose=0)
     assert result.tier == "T2: 3 unlabelled inputs"
     assert result.inputs[0].ends == "[0, 255]"
-
-
-def krp_robust() -> Any:
-    from keras_robust_prune.methods.robust import Robust
-
-    return Robust(repair="reconstruct", num_inputs=64)
 
 
 def test_labelled_files(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.methods.registry import METHODS
 from keras_robust_prune.pruning.fingerprint import fingerprint
 from keras_robust_prune.pruning.pruner import Pruner
+from keras_robust_prune.synthesis.kinds import Synthesis
 
 MAGIC = b"keras_robust_prune checkpoint 2\n"
 
@@ -94,10 +95,10 @@ def test_another_run_is_refused_and_what_differs_is_named(
 
 
 def test_every_field_of_a_method_counts(tmp_path: Path) -> None:
-    method = METHODS["robust"]
+    method, few = METHODS["robust"], Synthesis(num_inputs=99)
     prints = {fingerprint(method), fingerprint(dataclasses.replace(method))}
     assert len(prints) == 1
-    assert fingerprint(dataclasses.replace(method, num_inputs=99)) not in prints
+    assert fingerprint(dataclasses.replace(method, synthesis=few)) not in prints
 
 
 def test_schedules_of_tfmot_are_told_apart_by_what_they_say() -> None:
