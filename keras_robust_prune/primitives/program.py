@@ -59,16 +59,11 @@ class Program:
         closes = operation.primitive is not None and operation.primitive.closes
         return self._before_closing(operation.inputs[0]) if closes else place
 
-    def values(self, inputs: Sequence[np.ndarray], until: int | None = None) -> list[np.ndarray]:
-        """Every value for inputs of shape `(batch, *shape)`.
-
-        Args:
-            inputs: one array per input of the network.
-            until: the last place that is wanted; all if None.
-        """
+    def values(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Every value for inputs of shape `(batch, *shape)`, one array per input of the network."""
         given = dict(zip(self.inputs, inputs, strict=True))
         found: list[np.ndarray] = []
-        for place, operation in enumerate(self.operations[: None if until is None else until + 1]):
+        for place, operation in enumerate(self.operations):
             if operation.primitive is None:
                 found.append(np.asarray(given[place], self.dtype))
             else:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.base import known_size, layer_type
-from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups
+from keras_robust_prune.surgery.groups import ChannelGroup
 
 
 class Cost(NamedTuple):
@@ -34,19 +32,6 @@ def num_values(graph: Graph) -> int:
     time, not multiplying.
     """
     return sum(known_size(shape) for node in graph.nodes for shape in node.shapes)
-
-
-def prunable_params(graph: Graph, groups: ChannelGroups) -> int:
-    """How many parameters belong to some unit that can be removed."""
-    marked: dict[tuple[str, str], np.ndarray] = {}
-    for group in groups.groups:
-        for slot in group.slots:
-            weight = graph.layers[slot.layer].weights.get(slot.weight)
-            if weight is not None and slot.goes:
-                key = (slot.layer, slot.weight)
-                mark = marked.setdefault(key, np.zeros(weight.shape, bool))
-                np.moveaxis(mark, slot.axis, 0)[slot.positions.ravel()] = True
-    return sum(int(mark.sum()) for mark in marked.values())
 
 
 def unit_cost(graph: Graph, group: ChannelGroup) -> Cost:

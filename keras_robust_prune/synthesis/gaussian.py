@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.primitives.gaussian import Gaussian
-from keras_robust_prune.synthesis.priors import InputSpace
 
 
-def propagate(graph: Graph, spaces: tuple[InputSpace, ...]) -> Mapping[Ref, Gaussian | None]:
+def propagate(graph: Graph, spaces: tuple[InputSpec, ...]) -> Mapping[Ref, Gaussian | None]:
     """Estimated moments of every tensor; None behind a layer whose moments are not known.
 
     Args:

@@ -18,9 +18,10 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.reporting.progress import Progress
-from keras_robust_prune.synthesis.priors import InputSpace, start
+from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
 _ASCENT_STEPS = 40
@@ -45,7 +46,7 @@ def statistics(graph: Graph) -> tuple[Node, ...]:
 def ascend(
     graph: Graph,
     logits: Sequence[Ref],
-    spaces: Sequence[InputSpace],
+    spaces: Sequence[InputSpec],
     count: int,
     rng: np.random.Generator,
     verbose: int = 0,
@@ -81,7 +82,7 @@ def ascend(
     return in_batches(make, spaces, count, probe, verbose)
 
 
-def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) -> Any:
+def _stretched(tf: Any, unit: Any, space: InputSpec, rng: np.random.Generator) -> Any:
     """Images and signals use their range: blur and pull leave them far dimmer than real ones are.
 
     All but the furthest hundredth of an input's values is stretched to a share of the range, drawn
@@ -96,7 +97,7 @@ def _stretched(tf: Any, unit: Any, space: InputSpace, rng: np.random.Generator) 
     return tf.constant(np.clip(space.neutral + gain * away, 0.0, 1.0), tf.float32)
 
 
-def _ascent_step(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpace) -> Any:
+def _ascent_step(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpec) -> Any:
     if gradient is None:
         return unit
     each = (-1,) + (1,) * len(space.shape)
@@ -128,7 +129,7 @@ def _blurred(unit: Any) -> Any:
 def match(
     graph: Graph,
     logits: Sequence[Ref],
-    spaces: Sequence[InputSpace],
+    spaces: Sequence[InputSpec],
     count: int,
     rng: np.random.Generator,
     verbose: int = 0,
@@ -176,7 +177,7 @@ def match(
 def mismatch(
     probe: ActivationProbe,
     units: Sequence[Any],
-    spaces: Sequence[InputSpace],
+    spaces: Sequence[InputSpec],
     known: Sequence[tuple[np.ndarray, np.ndarray]],
     targets: Sequence[Any],
     weight: Any,
@@ -253,7 +254,7 @@ def _total_variation(unit: Any) -> Any:
 
 def in_batches(
     make: Callable[[int], list[Any]],
-    spaces: Sequence[InputSpace],
+    spaces: Sequence[InputSpec],
     count: int,
     probe: ActivationProbe,
     verbose: int,
@@ -269,7 +270,7 @@ def in_batches(
     return tuple(space.raw(unit) for space, unit in zip(spaces, joined, strict=True))
 
 
-def _raw(units: Sequence[Any], spaces: Sequence[InputSpace]) -> list[Any]:
+def _raw(units: Sequence[Any], spaces: Sequence[InputSpec]) -> list[Any]:
     return [
         unit if space.num_tokens else space.lower + (space.upper - space.lower) * unit
         for unit, space in zip(units, spaces, strict=True)
@@ -290,7 +291,7 @@ def _confusion(logits: Sequence[Any], targets: Sequence[Any]) -> Any:
 def random_targets(
     probe: ActivationProbe,
     units: Sequence[Any],
-    spaces: Sequence[InputSpace],
+    spaces: Sequence[InputSpec],
     rng: np.random.Generator,
     skip: int = 0,
 ) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_robust_prune import backends
-from keras_robust_prune.synthesis.priors import InputSpace
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
 _REACH = 7.0  # by how many logits the radius moves a margin, to first order
@@ -15,7 +15,7 @@ _WIDEST = 0.1  # the largest radius, as a share of the input range
 
 
 def margin_gradients(
-    probe: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
+    probe: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpec]
 ) -> list[np.ndarray]:
     """Gradients of the margin between the two best classes, one array per network input.
 
@@ -42,7 +42,7 @@ def margin_gradients(
 
 
 def radius(
-    probe: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpace]
+    probe: ActivationProbe, inputs: Sequence[np.ndarray], spaces: Sequence[InputSpec]
 ) -> float:
     """The l-inf radius, as a share of the input range, that moves a typical margin by 7 logits.
 

@@ -11,11 +11,6 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.inputs import InputSpec
-from keras_robust_prune.layers.asking import input_specs
-
-# The names that these had.
-InputSpace = InputSpec
-input_spaces = input_specs
 
 
 def start(space: InputSpec, count: int, rng: np.random.Generator, sparse: float = 0.5) -> Any:

@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.layers.lowering import lower as lower_graph
 from keras_robust_prune.primitives.base import Region, Relaxation, Rounding, products
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Operation, Program
-from keras_robust_prune.verify.bounds import Bounds, interval_bounds
+from keras_robust_prune.verify.bounds import Bounds
 from keras_robust_prune.verify.cropping import (
     blocks,
     cropped,
@@ -276,46 +272,6 @@ class Backward:
             error = self.rounding.error(np.abs(center) + radius, flat.shape[2])
             total = total + products(flat, center) - products(np.abs(flat), radius + error)
         return total
-
-
-METHODS = ("crown", "crown-interval", "interval")
-
-
-def bounds(
-    model: Any, lower: Any, upper: Any, method: str = "crown", dtype: Any = np.float64
-) -> Interval:
-    """Bounds of a network's logits over boxes of inputs.
-
-    Args:
-        model: a Keras model, a path, or a graph.
-        lower: least inputs, a number, `(*shape)` or `(boxes, *shape)`; a list if there are several inputs.
-        upper: greatest inputs, likewise.
-        method: `"interval"` (cheap), `"crown"` (tight), or `"crown-interval"`, between them.
-        dtype: float64, or float32, faster and a few per cent wider.
-
-    Returns:
-        `(boxes, outputs)`, before a closing softmax or sigmoid. Exact arithmetic and every evaluation in `dtype` stay
-        inside.
-
-    Raises:
-        ValueError: a range fits no input, a layer has no bounds, or there is no such method.
-
-    Example:
-        >>> import tf_keras
-        >>> layers = [tf_keras.layers.Dense(1, input_shape=(2,), kernel_initializer="ones")]
-        >>> bounds(tf_keras.Sequential(layers), 0.0, [1.0, 3.0]).upper.round(6)
-        array([[4.]])
-
-    Reference:
-        [Zhang et al., 2018](https://arxiv.org/abs/1811.00866); with an error term on every line, which they leave out.
-    """
-    if method not in METHODS:
-        raise ValueError(f"There is no method {method!r}. Choose one of {', '.join(METHODS)}.")
-    graph = model if isinstance(model, Graph) else read(model)
-    start = interval_bounds(lower_graph(graph, dtype), lower, upper)
-    if method == "interval":
-        return start.logits
-    return crown_bounds(start, refine=method == "crown")[0].logits
 
 
 def crown_bounds(start: Bounds, refine: bool = True) -> tuple[Bounds, Backward]:

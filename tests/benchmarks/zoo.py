@@ -15,6 +15,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build
+from keras_robust_prune.surgery.groups import ChannelGroups
 from tests.benchmarks.benchmark import SHARED
 
 
@@ -93,3 +94,16 @@ def measured(
     attack = f"pgd@{RADII[name]}"
     found = evaluate(model, x[:attacked], y[:attacked], attacks=[attack], input_range=input_range)
     return evaluate(model, x, y, input_range=input_range).accuracy, found[attack]
+
+
+def prunable_params(graph: Graph, groups: ChannelGroups) -> int:
+    """How many parameters belong to some unit that can be removed."""
+    marked: dict[tuple[str, str], np.ndarray] = {}
+    for group in groups.groups:
+        for slot in group.slots:
+            weight = graph.layers[slot.layer].weights.get(slot.weight)
+            if weight is not None and slot.goes:
+                key = (slot.layer, slot.weight)
+                mark = marked.setdefault(key, np.zeros(weight.shape, bool))
+                np.moveaxis(mark, slot.axis, 0)[slot.positions.ravel()] = True
+    return sum(int(mark.sum()) for mark in marked.values())

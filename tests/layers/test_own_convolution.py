@@ -18,6 +18,7 @@ from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import Labels, Tracing
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers import Call, LinearView, base, lower, patches, split_activations
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.compensation import solve
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
@@ -29,7 +30,6 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.priors import input_spaces
 from keras_robust_prune.verify.bounds import interval_bounds
 
 
@@ -227,5 +227,5 @@ def test_least_squares_on_what_it_reads_repairs_it(keras: str) -> None:
 
 def test_moments_pass_it_by_its_linear_view() -> None:
     graph = split_activations(read(network("tf_keras")))
-    found = propagate(graph, input_spaces(graph))
+    found = propagate(graph, input_specs(graph))
     assert [node.name for node in graph.nodes if found[node.ref] is None] == ["classes__activation"]

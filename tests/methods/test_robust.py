@@ -10,6 +10,7 @@ from networks import CASES, network, outputs_of, random_inputs
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.repair.course import Course
@@ -21,7 +22,7 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.kinds import Synthesis
-from keras_robust_prune.synthesis.priors import input_spaces, start
+from keras_robust_prune.synthesis.priors import start
 
 QUICK = Robust(
     repair=(LeastSquares(), Distillation(num_steps=3)), synthesis=Synthesis(num_inputs=16)
@@ -37,7 +38,7 @@ def problem_of(model, **options):
 
 def drawn(graph, count, seed=0):
     rng = np.random.default_rng(seed)
-    return [space.raw(start(space, count, rng)) for space in input_spaces(graph, (-1.0, 1.0))]
+    return [space.raw(start(space, count, rng)) for space in input_specs(graph, (-1.0, 1.0))]
 
 
 SAMPLE = ["mlp", "conv1d", "residual", "separable", "two_inputs", "embedding", "attention"]
@@ -142,7 +143,7 @@ def test_reconstruction_beats_removal_alone_on_the_inputs_it_saw():
 def test_distillation_is_kept_only_where_it_helps_on_inputs_held_out():
     graph = read(network("mlp"))
     inputs = drawn(graph, 80)
-    spaces = input_spaces(graph, (-1.0, 1.0))
+    spaces = input_specs(graph, (-1.0, 1.0))
     same = distil(graph, graph, [inputs], [inputs], spaces, num_steps=5)
     assert not same.kept
     assert same.error_before == pytest.approx(0.0, abs=1e-6)
@@ -179,7 +180,7 @@ def test_distillation_reports_the_error_of_what_it_rejects(monkeypatch):
 def test_a_time_limit_lowers_the_number_of_steps_and_no_time_does_not():
     graph = read(network("mlp"))
     used, held = hold_out(drawn(graph, 40))
-    spaces = input_spaces(graph, (-1.0, 1.0))
+    spaces = input_specs(graph, (-1.0, 1.0))
     free = distil(graph, graph, [used], [held], spaces, num_steps=30)
     short = distil(graph, graph, [used], [held], spaces, num_steps=30, seconds=1e-6)
     assert (free.num_steps, short.num_steps) == (30, 1)
@@ -188,7 +189,7 @@ def test_a_time_limit_lowers_the_number_of_steps_and_no_time_does_not():
 def test_the_rate_rises_and_falls_to_nothing():
     graph = read(network("mlp"))
     inputs = drawn(graph, 8)
-    course = Course(graph, graph, [inputs], input_spaces(graph, (-1.0, 1.0)), True, 0)
+    course = Course(graph, graph, [inputs], input_specs(graph, (-1.0, 1.0)), True, 0)
     rate = course.optimizer(200)._learning_rate
     values = [float(rate(step)) for step in (0, 25, 50, 125, 200)]
     assert values == pytest.approx([0.0, 1e-3, 2e-3, 1e-3, 0.0], abs=1e-6)

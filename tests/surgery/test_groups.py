@@ -8,7 +8,7 @@ from hand_made import call, dense, graph_of
 
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.graph.tracing import Labels, Tracing, relabel
-from keras_robust_prune.surgery.costs import num_macs, prunable_params, unit_cost
+from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.inspection import Inspection
 
@@ -71,12 +71,6 @@ def test_costs_by_arithmetic() -> None:
     cost = unit_cost(graph, group)
     assert cost.params == 3 * 3 * 2 + 1 + 4 + 4 * 3
     assert cost.macs == 16 * 3 * 3 * 2 + 4 * 3
-    assert prunable_params(graph, find_groups(graph)) == graph.num_params - 3  # the last bias
-
-
-def test_prunable_parameters_count_once() -> None:
-    graph = chain()
-    assert prunable_params(graph, find_groups(graph)) == (4 * 5 + 5) + (5 * 3 + 3) + 3 * 2
 
 
 def test_keep() -> None:

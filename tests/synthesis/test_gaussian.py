@@ -10,13 +10,14 @@ from networks import network
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Ref
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.primitives import activations
 from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.priors import InputSpace, input_spaces
 
 
 def test_a_dense_layer_passes_moments_exactly():
@@ -24,7 +25,7 @@ def test_a_dense_layer_passes_moments_exactly():
     graph = read(keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="a")]))
     kernel, bias = np.array([[2.0, 1.0], [0.0, -3.0]]), np.array([0.5, -1.0])
     graph = graph.with_weights({("a", "kernel"): kernel, ("a", "bias"): bias})
-    spaces = (InputSpace((2,), np.float32(-3.0), np.float32(3.0)),)
+    spaces = (InputSpec((2,), np.float32(-3.0), np.float32(3.0)),)
     found = propagate(graph, spaces)[Ref("a")]
     # Neutral value 0, variance 6**2 / 12 = 3.
     np.testing.assert_allclose(found.mean, bias)
@@ -54,14 +55,14 @@ def test_tiles_are_positive_definite_and_keep_each_position():
 
 def test_batchnorm_brings_its_own_scale_and_unknown_layers_end_the_estimate():
     graph = split_activations(read(network("conv_bn")))
-    found = propagate(graph, input_spaces(graph))
+    found = propagate(graph, input_specs(graph))
     layer = next(x for x in graph.layers.values() if x.kind == "BatchNormalization")
     (node,) = graph.calls[layer.name]
     np.testing.assert_allclose(found[node.ref].mean, layer.weights["beta"])
     variance = np.diag(found[node.ref].covariance)
     np.testing.assert_allclose(variance, np.square(layer.weights["gamma"]), rtol=1e-5)
     graph = split_activations(read(network("attention")))
-    assert None in propagate(graph, input_spaces(graph)).values()
+    assert None in propagate(graph, input_specs(graph)).values()
 
 
 def passed(layer: Any, shape: tuple[int, ...], inner: Gaussian) -> Gaussian | None:

@@ -7,9 +7,9 @@ import pytest
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis.perturbation import radius
-from keras_robust_prune.synthesis.priors import input_spaces
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 
 
@@ -20,7 +20,7 @@ def linear():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.set_weights([np.array([[70.0, 0.0], [0.0, -30.0]]), np.zeros(2)])
     graph = split_activations(read(model))
-    return ActivationProbe(graph, logit_refs(graph)), input_spaces(graph, (0.0, 2.0))
+    return ActivationProbe(graph, logit_refs(graph)), input_specs(graph, (0.0, 2.0))
 
 
 def test_the_radius_moves_a_margin_by_seven_logits(linear):

