@@ -83,7 +83,8 @@ class Composition:
             if step == len(fractions) - 1:
                 for repair in self.repair:
                     state = repair.network(run, state)
-            state = dataclasses.replace(state, step=step + 1)
+            taken = {"num_photographs": run.num_photographs} if self.reads_inputs else {}
+            state = dataclasses.replace(state, step=step + 1, metrics={**state.metrics, **taken})
             yield state
 
     def _remove(

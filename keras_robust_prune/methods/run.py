@@ -65,6 +65,11 @@ class Run:
             )
         return found
 
+    @property
+    def num_photographs(self) -> int:
+        """How many of the inputs are crops of the package's photographs."""
+        return sum(len(kind.arrays[0]) for kind in self.kinds if kind.name == "photographs")
+
     @cached_property
     def inputs(self) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
         """Of each kind the inputs to repair on, and those held out."""

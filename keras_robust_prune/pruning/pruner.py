@@ -258,7 +258,7 @@ class Pruner:
             model=self.model,
             plan=self.plan,
             history=dict(history.history),
-            tier=tier_of(self._method, self._options["calibration"], self.inputs),
+            tier=tier_of(self._method, self._options["calibration"], self.inputs, history.history),
             method=self._method.name,
             dense=self.dense,
             graph=graph,

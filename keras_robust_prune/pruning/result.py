@@ -15,15 +15,29 @@ from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.surgery.summary import Comparison, compare
 
 
-def tier_of(method: Method, calibration: Any, inputs: Sequence[InputSpec]) -> str:
-    """Which data decisions were taken on, in words that stand in every report."""
+def tier_of(
+    method: Method,
+    calibration: Any,
+    inputs: Sequence[InputSpec],
+    history: Mapping[str, Sequence[float]],
+) -> str:
+    """Which data decisions were taken on, in words that stand in every report.
+
+    Args:
+        method: what decided.
+        calibration: as it was given.
+        inputs: what each input may be.
+        history: what was logged; `num_photographs` of the package's own stood in for data.
+    """
     if isinstance(calibration, str) or not getattr(method, "reads_inputs", True):
         return "T0: weights and the range of the inputs; no data"
     examples = inputs[0].examples
-    synthesis = getattr(method, "synthesis", None)
-    pictures = synthesis is not None and synthesis.takes_photographs(inputs)
     if examples is None:
-        beside = ", and photographs that come with the package" if pictures else ""
+        beside = (
+            ", and photographs that come with the package"
+            if any(history.get("num_photographs", ()))
+            else ""
+        )
         return f"T1: weights, and inputs made from the network{beside}; no data"
     return f"T2: {len(examples):,} unlabelled inputs"
 

@@ -31,7 +31,7 @@ from keras_robust_prune.synthesis.synthesis import PER_VALUE, synthetic_inputs
 _PICTURE_WORK = 1.2e11
 _FEWEST_PICTURES, _MOST_PICTURES = 128, 2_000
 _ENOUGH = 256  # inverted inputs that need no better
-_NEAR = 1.0  # distance up to which pictures look like a network's data
+_NEAR = 0.5  # distance up to which pictures look like a network's data
 CHOICES = ("auto", "inverted", "photographs", "procedural")
 
 
@@ -86,10 +86,6 @@ class Synthesis:
                 f"synthesis is {self.kinds!r}; choose one of {', '.join(map(repr, CHOICES))}."
             )
 
-    def takes_photographs(self, specs: Sequence[InputSpec]) -> bool:
-        """Whether inputs for a network with such inputs are made from the package's photographs."""
-        return self.kinds in ("auto", "photographs") and len(specs) == 1 and is_picture(specs[0])
-
     def __call__(
         self, graph: Graph, input_range: Any = None, seed: int = 0, verbose: int = 0
     ) -> tuple[Kind, ...]:
@@ -113,8 +109,9 @@ def synthesize(
     Args:
         graph: the dense network.
         input_range: see `layers.asking.input_specs`.
-        choice: `"auto"` takes photographs beside inverted inputs where the inputs are pictures; `"inverted"` and
-            `"procedural"` do without photographs, `"photographs"` without inversion.
+        choice: `"auto"` takes photographs beside inverted inputs where the inputs are pictures and the network's
+            BatchNorm statistics say that photographs look like its data; `"inverted"` and `"procedural"` do without
+            photographs, `"photographs"` without inversion.
         count: how many of each kind; None lets the network's size decide.
         seed: the same seed gives the same inputs.
         verbose: 1 prints progress.
@@ -150,7 +147,10 @@ def synthesize(
         found.append(judged(split, "inverted", made.arrays))
     if drawn and choice != "inverted":
         name = "procedural" if choice == "procedural" else "photographs"
-        found.append(_pictures(split, spaces[0], name, count, seed))
+        pictures = _pictures(split, spaces[0], name, count, seed)
+        # Where nothing is stored, the distance is NaN, and nothing says that they look like the data.
+        if choice != "auto" or pictures.distance <= _NEAR:
+            found.append(pictures)
     if len(found) == 2 and _leads(found[1], found[0]):
         found.reverse()
     if verbose:
