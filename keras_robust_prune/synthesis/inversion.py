@@ -29,7 +29,7 @@ _STEP = 0.035  # root mean square of one step per value
 _BLUR = 0.3  # share of the blurred picture in every step
 _PULL = 0.005  # towards the neutral value, per step
 _MATCH_STEPS = 60
-_MATCH_RATE = 0.05
+_MATCH_RATE, _LAST_RATE = 0.052, 0.002
 _STATISTICS = 100.0  # weight of the statistics, beside the classes' 1
 _VARIATION = 3.0  # weight of the total variation
 
@@ -79,7 +79,7 @@ def ascend(
         pairs = zip(units, spaces, strict=True)
         return [_stretched(tf, unit, space, rng) for unit, space in pairs]
 
-    return in_batches(make, spaces, count, probe, verbose)
+    return in_batches(make, spaces, count, batch_size(count, probe), verbose)
 
 
 def _stretched(tf: Any, unit: Any, space: InputSpec, rng: np.random.Generator) -> Any:
@@ -145,31 +145,36 @@ def match(
     probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
     known = [stored(graph, node) for node in nodes]
 
+    size = batch_size(count, probe)
+    units = [
+        tf.Variable(tf.zeros((size, *space.shape)), constraint=lambda x: tf.clip_by_value(x, 0, 1))
+        for space in spaces
+    ]
+    optimizer = _adam(units)
+
     @tf.function(autograph=False)
-    def step(
-        t: Any, units: list[Any], first: list[Any], second: list[Any], targets: Any, weight: Any
-    ) -> Any:
+    def step(targets: list[Any], weight: Any) -> list[Any]:
         with tf.GradientTape() as tape:
-            tape.watch(units)
             loss, apart = mismatch(probe, units, spaces, known, targets, weight)
-        moved, first, second = _descend(t, units, tape.gradient(loss, units), first, second)
-        return moved, first, second, apart
+        pairs = zip(tape.gradient(loss, units), units, strict=True)
+        optimizer.apply_gradients([(g, unit) for g, unit in pairs if g is not None])
+        return apart
 
     reached: list[np.ndarray] = []
 
     def make(number: int) -> list[Any]:
-        units = [tf.constant(start(space, number, rng)) for space in spaces]
+        for unit, space in zip(units, spaces, strict=True):
+            unit.assign(start(space, number, rng))
+        for variable in optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
         targets = random_targets(probe, units, spaces, rng, skip=len(nodes))
         weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
-        first = second = [tf.zeros_like(unit) for unit in units]
-        for t in range(_MATCH_STEPS):
-            units, first, second, apart = step(
-                tf.constant(float(t)), units, first, second, targets, weight
-            )
+        for _ in range(_MATCH_STEPS):
+            apart = step(targets, weight)
         reached.append(np.array([float(value) for value in apart]))
-        return units
+        return [np.array(unit) for unit in units]
 
-    arrays = in_batches(make, spaces, count, probe, verbose)
+    arrays = in_batches(make, spaces, count, size, verbose)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
 
@@ -214,22 +219,15 @@ def _distances(tensors: Sequence[Any], stored: Sequence[tuple[Any, Any]]) -> lis
     return found
 
 
-def _descend(
-    t: Any, units: list[Any], gradients: list[Any], first: list[Any], second: list[Any]
-) -> tuple[list[Any], list[Any], list[Any]]:
-    """One step of Adam with a falling rate, within [0, 1]; where no gradient arrives nothing moves."""
-    tf = backends.tensorflow()
-    rate = _MATCH_RATE * 0.5 * (1 + tf.cos(math.pi * t / _MATCH_STEPS)) + 0.002
-    moved, means, squares = [], [], []
-    for unit, gradient, a, b in zip(units, gradients, first, second, strict=True):
-        gradient = tf.zeros_like(unit) if gradient is None else gradient
-        means.append(0.9 * a + 0.1 * gradient)
-        squares.append(0.99 * b + 0.01 * tf.square(gradient))
-        scale = tf.sqrt(squares[-1] / (1 - 0.99 ** (t + 1))) + 1e-8
-        change = rate * means[-1] / (1 - 0.9 ** (t + 1)) / scale
-        change = tf.where(gradient == 0, tf.zeros_like(change), change)
-        moved.append(tf.clip_by_value(unit - change, 0.0, 1.0))
-    return moved, means, squares
+def _adam(units: Sequence[Any]) -> Any:
+    """Adam whose rate falls as a cosine over the steps of one batch."""
+    keras = backends.tf_keras()
+    rate = keras.optimizers.schedules.CosineDecay(
+        _MATCH_RATE, _MATCH_STEPS, alpha=_LAST_RATE / _MATCH_RATE
+    )
+    optimizer = keras.optimizers.Adam(rate, beta_2=0.99, epsilon=1e-8)
+    optimizer.build(units)
+    return optimizer
 
 
 def stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
@@ -252,15 +250,19 @@ def _total_variation(unit: Any) -> Any:
     return total
 
 
+def batch_size(count: int, probe: ActivationProbe) -> int:
+    """The size of even batches: nothing is compiled twice, few inputs are made in vain."""
+    return math.ceil(count / math.ceil(count / probe.batch_size()))
+
+
 def in_batches(
     make: Callable[[int], list[Any]],
     spaces: Sequence[InputSpec],
     count: int,
-    probe: ActivationProbe,
+    size: int,
     verbose: int,
 ) -> tuple[np.ndarray, ...]:
-    """All inputs, made in even batches of one size: nothing is compiled twice, few are made in vain."""
-    size = math.ceil(count / math.ceil(count / probe.batch_size()))
+    """All inputs, made in batches of one size."""
     parts = []
     with Progress("synthetic inputs", count, verbose) as progress:
         for done in range(0, count, size):

@@ -105,7 +105,8 @@ def match_windows(
         reached.append(np.array([float(value) for value in apart]))
         return [unit]
 
-    arrays = inversion.in_batches(make, [space], count, whole, verbose)
+    size = inversion.batch_size(count, whole)
+    arrays = inversion.in_batches(make, [space], count, size, verbose)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
 
