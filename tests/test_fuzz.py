@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.parametrize("program", ["fuzz_files", "kill_runs"])
 def test_a_few_of_many(program: str) -> None:
     found = subprocess.run(
-        [sys.executable, "-m", f"tests.{program}", "--count=8"],
+        [sys.executable, "-m", f"tests.{program}", "--count=4"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,

@@ -23,6 +23,12 @@ from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
 
+def only_on_values(inputs: Any) -> None:
+    """Nobody can open a layer that calls this."""
+    if hasattr(inputs, "_keras_history"):
+        raise TypeError("only on values")
+
+
 def own_layers(keras: Any) -> tuple[type, type]:
     """A gain per channel that keeps its width in its configuration, and a dense layer of a square's shape."""
 
@@ -36,8 +42,7 @@ def own_layers(keras: Any) -> tuple[type, type]:
             super().build(input_shape)
 
         def call(self, inputs: Any) -> Any:
-            if hasattr(inputs, "_keras_history"):
-                raise TypeError("only on values")
+            only_on_values(inputs)
             return inputs * self.gain
 
         def get_config(self) -> dict[str, Any]:
@@ -53,6 +58,7 @@ def own_layers(keras: Any) -> tuple[type, type]:
             super().build(input_shape)
 
         def call(self, inputs: Any) -> Any:
+            only_on_values(inputs)
             return backends.tensorflow().matmul(inputs, self.table, transpose_b=True)
 
         def get_config(self) -> dict[str, Any]:
