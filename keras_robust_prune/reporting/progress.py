@@ -11,6 +11,7 @@ from tqdm import tqdm
 Part = TypeVar("Part")
 # Seconds before anything is shown, and between two lines where lines cannot move.
 DELAY, BETWEEN_LINES = 2.0, 10.0
+UP = "\x1b[A"
 FORM = "{desc}: {percentage:3.0f}%, {remaining} left{postfix}"
 
 
@@ -71,7 +72,8 @@ class _Lines:
         self.out = out
 
     def write(self, text: str) -> None:
-        text = text.replace("\r", "").strip()
+        # A stage within another one moves the cursor up, which a file cannot.
+        text = text.replace("\r", "").replace(UP, "").strip()
         if text:
             self.out.write(f"{text}\n")
 

@@ -43,6 +43,20 @@ def test_lines_in_a_pipe_are_whole_and_few(monkeypatch: pytest.MonkeyPatch) -> N
     assert shown(io.StringIO(), monkeypatch, 60.0) == ""
 
 
+def test_a_stage_within_another_leaves_no_cursor_movement_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(module, "DELAY", 0.0)
+    monkeypatch.setattr(module, "BETWEEN_LINES", 0.0)
+    with Progress("step", 2, 1, out) as outer:
+        outer.update()
+        shown(out, monkeypatch, 0.0)
+    lines = out.getvalue().splitlines()
+    assert lines
+    assert all(line.startswith(("step: ", "repair: ")) for line in lines), lines
+
+
 @pytest.mark.parametrize("out", [Terminal(), io.StringIO()])
 def test_short_work_and_silence_write_nothing(
     out: io.StringIO, monkeypatch: pytest.MonkeyPatch
