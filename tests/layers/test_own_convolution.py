@@ -30,6 +30,7 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.synthesis.gaussian import propagate
+from keras_robust_prune.synthesis.kinds import Synthesis
 from keras_robust_prune.verify.bounds import interval_bounds
 
 
@@ -195,7 +196,8 @@ def test_it_is_repaired_bounded_certified_and_exported(keras: str, tmp_path: Pat
 @pytest.mark.parametrize("calibration", [None, "weights"])
 def test_robust_beats_norm(calibration: str | None) -> None:
     """By more than three quarters of the error, on synthetic inputs and, over three networks, with weights alone."""
-    methods = {"robust": Robust(repair=(LeastSquares(),)), "norm": "norm"}
+    robust = Robust(repair=(LeastSquares(),), synthesis=Synthesis(num_inputs=256))
+    methods = {"robust": robust, "norm": "norm"}
     errors: dict[str, list[float]] = {name: [] for name in methods}
     x = images(300)
     for seed in range(1 if calibration is None else 3):
