@@ -46,6 +46,7 @@ def remembered(graph: Graph) -> Mapping[Ref, Activity]:
     Example:
         Behind a BatchNorm of mean 0 and deviation 1 and a ReLU the mean is 1 / sqrt(2 pi), about .40:
 
+        >>> from keras_robust_prune.graph.graph import Layer, Node
         >>> statistics = dict.fromkeys(["moving_mean", "moving_variance"], np.ones(1))
         >>> layers = {"x": Layer("x", "InputLayer", {}), "r": Layer("r", "ReLU", {})}
         >>> layers["n"] = Layer("n", "BatchNormalization", {"epsilon": 1e-3}, statistics)

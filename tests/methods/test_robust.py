@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_result(name):
     first, second = (state.metrics for state in states)
     assert first["distillation_error_after"] == pytest.approx(second["distillation_error_after"])
     improved = first["distillation_error_after"] < first["distillation_error_before"]
-    assert first["distillation_kept"] == improved
+    assert (first["distillation_kept"] > 0) == improved
 
 
 def doubled(model):

@@ -193,7 +193,7 @@ def test_a_second_fit_goes_on_to_a_higher_target():
         ({"target": 1.0}, "less than 1"),
         ({"target": float("nan")}, "fraction"),
         ({"method": "magic"}, "robust"),
-        ({"measure": "bytes"}, "macs"),
+        ({"measure": "flops"}, "macs"),
         ({"keep": ["dense_x"]}, "did you mean"),
         ({"round_to": 0}, "at least 1"),
         ({"step": 0.0}, "more than 0"),

@@ -57,7 +57,7 @@ def convolutions(keras="tf_keras"):
 def pruned_once(keras="tf_keras"):
     graph = read(convolutions(keras))
     problem = Problem(graph, find_groups(graph), input_range=(-1.0, 1.0))
-    run = Run(problem, Synthesis(num_inputs=64))
+    run = Run(problem, Synthesis("procedural", num_inputs=64))
     (state,) = Robust(repair=(LeastSquares(),), synthesis=run.synthesis).steps(problem)
     return run, state
 
@@ -76,7 +76,7 @@ def test_inputs_that_stay_are_answered_once_and_the_map_is_learnt_too():
     run, state = pruned_once()
     dense, small = run.problem.graph, cut(state.graph, run.problem.groups, state.plan)
     used, held = run.inputs
-    assert [kind.name for kind in run.kinds if kind.is_picture] == ["photographs"]
+    assert [kind.name for kind in run.kinds if kind.is_picture] == ["procedural"]
     course = Course(dense, small, used, run.spaces, False, 0, [1.0, 0.5], last_map(run, state))
     first, again = course.batch(1, 40), course.batch(11, 40)  # 40 steps take 10 batches, four times
     for one, other in zip(first, again, strict=True):
