@@ -25,7 +25,7 @@ from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.reference.annealing import anneal
 from keras_robust_prune.methods.reference.energy import PublishedEnergy, RelativeEnergy
 from keras_robust_prune.methods.reference.guided import Candidates, Greedy, Paper
-from keras_robust_prune.methods.reference.saliency import pair_distances
+from keras_robust_prune.methods.saliency import pair_distances
 from keras_robust_prune.methods.schedules import falling_temperature
 from keras_robust_prune.surgery.cutting import merge
 from keras_robust_prune.surgery.groups import find_groups

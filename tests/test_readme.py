@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from test_architecture import ORDER
 
 from keras_robust_prune import cli
 from keras_robust_prune.cli import flags
@@ -48,6 +49,13 @@ def test_first_command_shows_the_demonstration_and_second_runs_the_tests() -> No
     install, _, tests = second.strip().partition(" && ")
     assert install == "pip install -e '.[test]'"
     assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_order_of_imports_is_the_one_that_is_held() -> None:
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    order = re.search(r"    (backends <- [\w\s<-]+ <- cli)", architecture)
+    assert order is not None
+    assert tuple(re.findall(r"\w+", order[1])) == ORDER[:-1]
 
 
 def test_rooms_and_files_exist() -> None:

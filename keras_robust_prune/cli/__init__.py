@@ -93,46 +93,41 @@ def inspect_command(args: argparse.Namespace) -> None:
     print(inspect(args.source, keep=args.keep, trust=args.trust))
 
 
+def _measured(args: argparse.Namespace) -> dict[str, Any]:
+    """What is measured and how, alike for models and files."""
+    return {
+        "attacks": args.attacks,
+        "corruptions": args.corruptions,
+        "reference": args.reference,
+        "input_range": load_range(args.input_range),
+        "seed": args.seed,
+        "trust": args.trust,
+    }
+
+
 def evaluate_command(args: argparse.Namespace) -> None:
     """`evaluate MODEL --data=FILE`."""
     if not args.data:
         raise ValueError("'evaluate' needs labelled inputs: --data=FILE.npz with arrays x and y.")
     x, y = load_labelled(args.data)
-    input_range = load_range(args.input_range)
 
     from keras_robust_prune.evaluation.evaluate import evaluate
 
-    found = evaluate(
-        args.source,
-        x,
-        y,
-        attacks=args.attacks,
-        corruptions=args.corruptions,
-        reference=args.reference,
-        input_range=input_range,
-        seed=args.seed,
-        trust=args.trust,
-    )
+    found = evaluate(args.source, x, y, **_measured(args))
     print(found)
 
 
 def files_command(args: argparse.Namespace) -> None:
     """`files A.tflite B.tflite ...`."""
     labelled = load_labelled(args.data) if args.data else None
-    input_range = load_range(args.input_range)
 
     from keras_robust_prune.exporting.comparing import compare_files
 
     found = compare_files(
         args.sources,
         *(labelled or (None, None)),
-        attacks=args.attacks,
-        corruptions=args.corruptions,
-        reference=args.reference,
-        input_range=input_range,
         runs=args.runs,
-        seed=args.seed,
-        trust=args.trust,
+        **_measured(args),
     )
     print(found)
 

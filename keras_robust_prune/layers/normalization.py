@@ -33,6 +33,12 @@ def carry_all(layer: Layer, labels: Labels, tracing: Tracing) -> None:
         tracing.use(layer.name, weight, 0, CARRIES, labels.ids)
 
 
+def along_units(graph: Graph, node: Node, labels: Labels) -> None:
+    """Refuses a normalisation along another axis than the units'."""
+    if normalised_axes(graph.layer_of(node), len(graph.shape(node.inputs[0]))) != (labels.axis,):
+        raise Unsupported("other_axis", "normalises along another axis than the units'")
+
+
 def usual_range(mean: Any, variance: Any, rank: int) -> InputHint | None:
     """Three deviations about a mean; pictures are stored from 0 to 1 or from 0 to 255.
 
@@ -59,8 +65,7 @@ class BatchNormalization(LayerType):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer, (labels,) = graph.layer_of(node), inputs
-        if normalised_axes(layer, len(graph.shape(node.inputs[0]))) != (labels.axis,):
-            raise Unsupported("other_axis", "normalises along another axis than the units'")
+        along_units(graph, node, labels)
         carry_all(layer, labels, tracing)
         return (labels,)
 
@@ -190,8 +195,7 @@ class GroupNormalization(LayerType):
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         layer, (labels,) = graph.layer_of(node), inputs
-        if normalised_axes(layer, len(graph.shape(node.inputs[0]))) != (labels.axis,):
-            raise Unsupported("other_axis", "normalises along another axis than the units'")
+        along_units(graph, node, labels)
         groups = layer.config["groups"]
         if not layer.weights and groups != -1:
             raise Unsupported("no_weights", "has no weights that tell its width")

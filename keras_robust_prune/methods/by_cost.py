@@ -12,10 +12,10 @@ import numpy as np
 from keras_robust_prune.graph.graph import Ref
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.methods.budgets import Budget, uniform_counts
-from keras_robust_prune.methods.reference.saliency import norm_saliency
 from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered
 from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.saliency import norm_saliency
 from keras_robust_prune.methods.selectors import elimination_order
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan

@@ -14,10 +14,10 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.methods.problem import PruningState
-from keras_robust_prune.methods.reference.saliency import norm_saliency
 from keras_robust_prune.methods.repair import compensation
 from keras_robust_prune.methods.repair.moments import Moments
 from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.saliency import norm_saliency
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 

@@ -28,7 +28,7 @@ from keras_robust_prune.methods.reference.energy import (
     weighed,
 )
 from keras_robust_prune.methods.reference.progress import progressive
-from keras_robust_prune.methods.reference.saliency import (
+from keras_robust_prune.methods.saliency import (
     Pair,
     disjoint_pairs,
     incoming_arrays,

@@ -1,8 +1,8 @@
-"""Pruning methods by name: the paper's, and what it is compared with.
+"""The methods that `robust` is compared with, by name.
 
-All of them go the same way: per step, per group from the first to the last, choose units until the
-step's count is reached, then edit the network before the next group is looked at. They differ in how
-they choose.
+All of them go the same way: per step, per group from the first to the last, choose units until the step's count is
+reached, then edit the network before the next group is looked at. `norm` and `random` are compositions of a budget and
+a selector; those that merge stand whole here.
 
 | name | chooses | edits |
 |---|---|---|
@@ -27,7 +27,7 @@ from keras_robust_prune.methods.composition import Composition
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.reference.guided import Greedy, Paper
 from keras_robust_prune.methods.reference.progress import PUBLISHED_STEP, progressive
-from keras_robust_prune.methods.reference.saliency import (
+from keras_robust_prune.methods.saliency import (
     Pair,
     disjoint_pairs,
     lone_units,

@@ -14,8 +14,8 @@ from keras_robust_prune.methods.allocation import Remaining
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.reference.energy import PublishedEnergy
 from keras_robust_prune.methods.reference.guided import Greedy, Paper
-from keras_robust_prune.methods.reference.saliency import norm_saliency
 from keras_robust_prune.methods.reference.strategies import METHODS, Baseline, Norm, Random
+from keras_robust_prune.methods.saliency import norm_saliency
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.verify.bounds import interval_bounds

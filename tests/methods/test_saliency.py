@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
-from keras_robust_prune.methods.reference.saliency import (
+from keras_robust_prune.methods.saliency import (
     Pair,
     disjoint_pairs,
     incoming,

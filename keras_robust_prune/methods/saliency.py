@@ -1,4 +1,4 @@
-"""How little is lost when one unit takes over from another, judged by weights alone.
+"""What a unit counts, and how little is lost when one takes over from another, judged by weights alone.
 
 Units that read their inputs alike and are followed by small outgoing weights are merged cheaply.
 All pairs are compared at once: squared distances are sums of Gram matrices, one per weight that the
