@@ -15,7 +15,8 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import build
-from keras_robust_prune.surgery.groups import ChannelGroups
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
 from tests.benchmarks.benchmark import SHARED
 
 
@@ -80,6 +81,21 @@ def load_data(name: str, num: int | None, part: str = "test") -> tuple[np.ndarra
     x, y = x[:num], y[:num]
     x = (x / np.float32(network.scale)).astype(np.float32)
     return (x[..., np.newaxis] if x.ndim == 3 else x), y.reshape(-1).astype(np.int64)
+
+
+def problem(
+    name: str, graph: Graph, measure: str, target: str | float, seed: str | int, **given: Any
+) -> Problem:
+    """What a method is asked of one network; tables hold numbers as text."""
+    return Problem(
+        graph,
+        find_groups(graph),
+        target=float(target),
+        measure=measure,
+        input_range=NETWORKS[name].input_range,
+        seed=int(seed),
+        **given,
+    )
 
 
 # The tables of `robust` hold this network at the radius it was trained for.

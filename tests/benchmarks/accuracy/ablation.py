@@ -26,7 +26,6 @@ from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.selectors import AtRandom, LeastNorm
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.kinds import Synthesis
 from tests.benchmarks import zoo
@@ -107,23 +106,14 @@ def measure_variant(
     """Accuracy, PGD accuracy and seconds of one variant."""
     x, y = zoo.load_data(network, 2000, "train")
     graph = read(zoo.file_of(network))
-    groups = find_groups(graph)
     method, changes = variants()[variant]
     if changes.get("step") == "quarter":
         changes = {"step": float(target) / 4}
-    problem = Problem(
-        graph,
-        groups,
-        target=float(target),
-        measure=measure,
-        input_range=zoo.NETWORKS[network].input_range,
-        seed=int(seed),
-        **changes,  # type: ignore[arg-type]
-    )
+    problem = zoo.problem(network, graph, measure, target, seed, **changes)
     began = time.monotonic()
     *_, state = method.steps(problem)
     seconds = time.monotonic() - began
-    small = cut(state.graph, groups, state.plan)
+    small = cut(state.graph, problem.groups, state.plan)
     accuracy, pgd = zoo.measured(small, network, x, y, attacked=300)
     yield {"accuracy": accuracy, "PGD-20": pgd, "seconds": seconds}
 

@@ -18,11 +18,9 @@ from pathlib import Path
 from absl import flags
 
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.groups import find_groups
 from tests.benchmarks import zoo
 from tests.benchmarks.benchmark import Benchmark, Row, markdown
 
@@ -70,21 +68,13 @@ def measure_run(
     train, _ = zoo.load_data(network, None, "train")
     x, y = zoo.load_data(network, None)
     graph = read(zoo.file_of(network))
-    groups = find_groups(graph)
     began = time.monotonic()
     small = graph
     if method != "dense":
-        problem = Problem(
-            graph,
-            groups,
-            target=float(target),
-            measure=measure,
-            input_range=zoo.NETWORKS[network].input_range,
-            calibration={"T0": "weights", "T1": None, "T2": train[:128]}[tier],
-            seed=int(seed),
-        )
+        calibration = {"T0": "weights", "T1": None, "T2": train[:128]}[tier]
+        problem = zoo.problem(network, graph, measure, target, seed, calibration=calibration)
         *_, state = method_for(method).steps(problem)
-        small = cut(state.graph, groups, state.plan)
+        small = cut(state.graph, problem.groups, state.plan)
     seconds = time.monotonic() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
     accuracy, pgd = zoo.measured(small, network, x, y)
