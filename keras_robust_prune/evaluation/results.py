@@ -81,6 +81,12 @@ class Measure:
         """Wilson's 95 % interval of the share."""
         return wilson_interval(self.count, len(self.holds))
 
+    def measurement(self, subject: str, name: str) -> Measurement:
+        """The share with its interval, under a name, on what was measured."""
+        low, high = self.interval
+        ends = min(low, self.value), max(high, self.value)  # as rounding may have it
+        return Measurement(name, self.value, *ends, len(self.holds), subject)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the single inputs, as plain values."""
         lower, upper = self.interval
@@ -168,14 +174,17 @@ class Evaluation:
     def measurements(self) -> tuple[Measurement, ...]:
         """Every share as a `Measurement`, with Wilson's 95 % interval."""
         return tuple(
-            Measurement(
-                m.name if len(self.heads) == 1 else f"{m.name} of {m.head}",
-                m.value,
-                *m.interval,
-                len(m.holds),
-                self.subject,
-            )
+            m.measurement(self.subject, m.name if len(self.heads) == 1 else f"{m.name} of {m.head}")
             for m in self.measures
+        )
+
+    @property
+    def overall(self) -> tuple[Measurement, ...]:
+        """Every share of all outputs at once, or of the only one; that of clean inputs is the `accuracy`."""
+        return tuple(
+            m.measurement(self.subject, "accuracy" if m.kind == CLEAN else m.name)
+            for m in self.measures
+            if m.head == self.heads[-1]
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class FileComparison:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, ready for JSON."""
         return {
-            path: [dataclasses.asdict(item) for item in found]
+            path: [item.to_dict() for item in found]
             for path, found in zip(self.files, self.measurements, strict=True)
         }
 
@@ -90,7 +90,8 @@ def compare_files(
     """
     paths = [os.fspath(path) for path in files]
     found: list[list[Measurement]] = [
-        [Measurement("bytes", float(os.path.getsize(path)), measured_on=path)] for path in paths
+        [Measurement("bytes", os.path.getsize(path), measured_on=path, unit="bytes")]
+        for path in paths
     ]
     for threads in THREADS:
         name = f"ms, {threads} thread{'s' * (threads > 1)}"
@@ -112,14 +113,7 @@ def compare_files(
                 seed=seed,
                 trust=trust,
             )
-            for measure in evaluation.measures:
-                if measure.head == evaluation.heads[-1]:
-                    low, high = measure.interval
-                    low, high = min(low, measure.value), max(high, measure.value)  # rounding
-                    name = "accuracy" if measure.kind == "clean" else measure.name
-                    items.append(
-                        Measurement(name, measure.value, low, high, evaluation.num_inputs, path)
-                    )
+            items += evaluation.overall
     return FileComparison(tuple(paths), tuple(map(tuple, found)))
 
 
@@ -141,9 +135,7 @@ def in_turns(paths: Sequence[str], num_threads: int, runs: int) -> list[list[flo
 
 
 def _cell(item: Measurement) -> str:
-    if item.name == "bytes":
-        return f"{item.number:,.0f}"
-    digits = 3 if item.unit else 4
-    if item.lower is None or item.upper is None:
-        return f"{item.number:.{digits}f}"
-    return f"{item.number:.{digits}f} [{item.lower:.{digits}f}, {item.upper:.{digits}f}]"
+    if item.interval is None:
+        return item.text
+    low, high = (dataclasses.replace(item, number=end).text for end in item.interval)
+    return f"{item.text} [{low}, {high}]"

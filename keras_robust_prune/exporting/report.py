@@ -7,15 +7,17 @@ import html
 import importlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from keras_robust_prune.evaluation.results import Evaluation
 from keras_robust_prune.exporting.tflite import ExportReport
 from keras_robust_prune.keras_io.outputs import PAGE_MARK
+from keras_robust_prune.reporting.measurement import Measurement
 from keras_robust_prune.reporting.tables import table
-from keras_robust_prune.surgery.summary import Comparison, count
+from keras_robust_prune.surgery.summary import Comparison
 
 MARK = PAGE_MARK.decode()  # by it a later run knows the page for one that it may replace
+Pair = tuple[Measurement, Measurement]
 HEADER = ("measured", "before", "after")
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; color: #1b1f24 }
@@ -27,18 +29,6 @@ svg { max-width: 100%; height: auto }
 """
 
 
-class Quantity(NamedTuple):
-    """Something measured before and after pruning, as text."""
-
-    name: str
-    before: str
-    after: str
-
-    def of(self, subject: str) -> Quantity:
-        """The same, said of something in particular."""
-        return self._replace(name=f"{subject} {self.name}")
-
-
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What pruning did to one network; prints as tables, `to_html` gives a page.
@@ -46,24 +36,27 @@ class Report:
     Attributes:
         title: the page's heading.
         comparison: costs layer by layer.
-        quantities: what was measured before and after.
+        pairs: what was measured before and after.
         notes: sentences that stand below, e.g. which inputs the decisions were taken on.
         history: what was logged at every pruning step, by name.
     """
 
     title: str
     comparison: Comparison
-    quantities: tuple[Quantity, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
     history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [str(self.comparison)]
-        if self.quantities:
-            parts.append(table(HEADER, self.quantities))
+        if self.pairs:
+            parts.append(table(HEADER, self._rows()))
         if self.notes:
             parts.append("\n".join(self.notes))
         return "\n\n".join(parts)
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(before.name, before.text, after.text) for before, after in self.pairs]
 
     def to_html(self) -> str:
         """A page that needs nothing from elsewhere.
@@ -73,8 +66,8 @@ class Report:
         """
         parts = [f"<h1>{html.escape(self.title)}</h1>"]
         parts += [f"<p>{html.escape(note)}</p>" for note in self.notes]
-        if self.quantities:
-            parts += ["<h2>What was kept</h2>", _table(HEADER, self.quantities)]
+        if self.pairs:
+            parts += ["<h2>What was kept</h2>", _table(HEADER, self._rows())]
         parts += ["<h2>Layer by layer</h2>"]
         parts += [_table(self.comparison.header, self.comparison.cells())]
         if self.history:
@@ -85,42 +78,51 @@ class Report:
         return f'<!DOCTYPE html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
 
 
-def accuracies(before: Evaluation, after: Evaluation) -> tuple[Quantity, ...]:
+def accuracies(before: Evaluation, after: Evaluation, of: str = "") -> tuple[Pair, ...]:
     """Every share that two evaluations both measured, of all outputs at once.
+
+    Args:
+        before: of the dense network, or its file.
+        after: of the pruned one.
+        of: what stands before the names.
 
     Example:
         >>> import numpy as np
         >>> from keras_robust_prune.evaluation.results import Evaluation, Measure
         >>> def found(*holds):
         ...     return Evaluation("toy", 2, (Measure("class", "clean", "clean", np.array(holds)),))
-        >>> accuracies(found(True, True), found(True, False))
-        (Quantity(name='accuracy', before='1.000', after='0.500'),)
+        >>> [(one.name, one.text, two.text) for one, two in accuracies(found(1, 1), found(1, 0))]
+        [('accuracy', '1.000', '0.500')]
     """
-    head = after.heads[-1]
-    found = {measure.name: measure.value for measure in before.measures if measure.head == head}
+    earlier = {item.name: item for item in before.overall}
+
+    def named(item: Measurement) -> Measurement:
+        name = item.name if item.name == "accuracy" else f"{item.name} accuracy"
+        return dataclasses.replace(item, name=f"{of} {name}".strip())
+
     return tuple(
-        Quantity(
-            "accuracy" if measure.kind == "clean" else f"{measure.name} accuracy",
-            f"{found[measure.name]:.3f}",
-            f"{measure.value:.3f}",
-        )
-        for measure in after.measures
-        if measure.head == head and measure.name in found
+        (named(earlier[item.name]), named(item)) for item in after.overall if item.name in earlier
     )
 
 
-def files(before: ExportReport, after: ExportReport) -> tuple[Quantity, ...]:
+def files(before: ExportReport, after: ExportReport) -> tuple[Pair, ...]:
     """Bytes and latency of two `.tflite` files.
 
     Example:
         >>> dense = ExportReport("dense.tflite", None, 2000, {}, 0.0, 0.25)
-        >>> files(dense, dataclasses.replace(dense, num_bytes=1000, latency_ms=0.125))[0]
-        Quantity(name='.tflite bytes', before='2,000', after='1,000')
+        >>> pair = files(dense, dataclasses.replace(dense, num_bytes=1000, latency_ms=0.125))[0]
+        >>> [item.text for item in pair]
+        ['2,000', '1,000']
     """
-    return (
-        Quantity(".tflite bytes", count(before.num_bytes), count(after.num_bytes)),
-        Quantity("ms per input, one thread", f"{before.latency_ms:.4f}", f"{after.latency_ms:.4f}"),
-    )
+
+    def size(file: ExportReport) -> Measurement:
+        return Measurement(".tflite bytes", file.num_bytes, measured_on=file.path, unit="bytes")
+
+    def latency(file: ExportReport) -> Measurement:
+        name = "ms per input, one thread"
+        return Measurement(name, file.latency_ms, measured_on=file.path, unit="ms")
+
+    return (size(before), size(after)), (latency(before), latency(after))
 
 
 def require_matplotlib() -> Any:

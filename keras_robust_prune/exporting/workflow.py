@@ -13,7 +13,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.exporting.quantization import quantization_for
 from keras_robust_prune.exporting.report import (
-    Quantity,
+    Pair,
     Report,
     accuracies,
     files,
@@ -123,17 +123,17 @@ class Job:
         inputs = [array[:INT8_INPUTS] for array in made.arrays]
         return inputs[0] if len(inputs) == 1 else inputs
 
-    def measured(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Quantity, ...]:
+    def measured(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Pair, ...]:
         """Accuracies before and after, on the labelled inputs."""
         if self.labelled is None:
             return ()
-        found = [
+        before, after = (
             evaluate(model, *self.labelled, attacks=self.attacks, input_range=specs)
             for model in (dense, pruned)
-        ]
-        return accuracies(*found)
+        )
+        return accuracies(before, after)
 
-    def exported(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Quantity, ...]:
+    def exported(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Pair, ...]:
         """Bytes and latency of the `.tflite` file that stays, and of the dense one's, which does not."""
         if self.tflite is None:
             return ()
@@ -148,5 +148,4 @@ class Job:
             if self.labelled is None:
                 return files(before, after)
             found = [evaluate(file, *self.labelled) for file in (path, self.tflite)]
-        kept = (quantity.of(".tflite") for quantity in accuracies(*found))
-        return (*kept, *files(before, after))
+        return (*accuracies(found[0], found[1], of=".tflite"), *files(before, after))

@@ -51,6 +51,18 @@ class Measurement:
         """Both ends, if there are any."""
         return None if self.lower is None or self.upper is None else (self.lower, self.upper)
 
+    @property
+    def text(self) -> str:
+        """The number as tables show it: whole bytes, shares to a thousandth.
+
+        Example:
+            >>> Measurement("size", 2000.0, unit="bytes").text, Measurement("accuracy", 0.5).text
+            ('2,000', '0.500')
+        """
+        if self.unit == "bytes":
+            return f"{self.number:,.0f}"
+        return f"{self.number:.{4 if self.unit else 3}f}"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, ready for JSON."""
         return dataclasses.asdict(self)

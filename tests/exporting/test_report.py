@@ -8,7 +8,8 @@ import numpy as np
 from networks import network
 
 from keras_robust_prune.evaluation.results import Evaluation, Measure
-from keras_robust_prune.exporting.report import Quantity, Report, accuracies, chart
+from keras_robust_prune.exporting.report import Report, accuracies, chart
+from keras_robust_prune.reporting.measurement import Measurement
 from keras_robust_prune.surgery.summary import compare
 
 
@@ -31,9 +32,10 @@ class Cells(HTMLParser):
 
 def report() -> Report:
     model = network("mlp")
-    quantities = (Quantity("accuracy <of all>", "0.990", "0.970"),)
+    name = "accuracy <of all>"
+    pairs = ((Measurement(name, 0.99), Measurement(name, 0.97)),)
     history = {"kept_units": [9, 6, 3], "val_accuracy": [0.9, 0.8, 0.7]}
-    return Report("mine & yours", compare(model, model), quantities, ("A note.",), history)
+    return Report("mine & yours", compare(model, model), pairs, ("A note.",), history)
 
 
 def test_the_page_holds_everything_and_loads_nothing() -> None:
@@ -69,4 +71,5 @@ def test_accuracies_are_of_all_outputs_and_of_what_both_measured() -> None:
         ("all outputs", "clean", "clean", [True, False, False, False]),
         ("all outputs", "attack", "pgd@0.1", [False] * 4),
     )
-    assert accuracies(before, after) == (Quantity("accuracy", "0.750", "0.250"),)
+    ((one, two),) = accuracies(before, after)
+    assert (one.name, one.number, two.name, two.number) == ("accuracy", 0.75, "accuracy", 0.25)
