@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.exporting.tflite import export as export
     from keras_robust_prune.exporting.tflite import export_tflite as export_tflite
     from keras_robust_prune.inputs import InputSpec as InputSpec
+    from keras_robust_prune.keras_io.files import load as load
     from keras_robust_prune.layers.base import LayerType as LayerType
     from keras_robust_prune.layers.base import register_layer as register_layer
     from keras_robust_prune.methods.robust import Robust as Robust
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from keras_robust_prune.surgery.plan import Removal as Removal
     from keras_robust_prune.surgery.summary import summary as summary
     from keras_robust_prune.training.callbacks import RobustPruning as RobustPruning
-    from keras_robust_prune.training.wrappers import load as load
     from keras_robust_prune.training.wrappers import strip as strip
     from keras_robust_prune.training.wrappers import wrap as wrap
     from keras_robust_prune.verify.certificate import certify as certify
@@ -74,7 +74,7 @@ MENU = {
     "export": "exporting.tflite",
     "export_tflite": "exporting.tflite",
     "inspect": "surgery.inspection",
-    "load": "training.wrappers",
+    "load": "keras_io.files",
     "prune": "pruning.prune",
     "register_attack": "evaluation.attacks",
     "register_layer": "layers.base",

@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
+from keras_robust_prune.keras_io.masked import masked_class
 from keras_robust_prune.keras_io.stored import Stored, look
 from keras_robust_prune.keras_io.vetting import Vetting
 
@@ -25,27 +26,33 @@ VARIABLES, AT_LEAST = 4, 64 << 20
 def load(
     path: str | Path, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
 ) -> Any:
-    """Loads a Keras model with the Keras that wrote it, not compiled.
+    """Load a model, plain or masked, with the Keras that wrote it; not compiled.
 
     What the path holds is told by its content, not by its name. Its configuration is read first: a file that would run
     Python code, or anything besides a network of the Keras's own and the user's registered parts, is refused. Files do
     not tell every damage: a `.keras` file has checksums, an `.h5` file and a SavedModel have none.
 
     Args:
-        path: SavedModel directory written by tf_keras' `model.save`, or a `.keras`, `.h5` or `.hdf5` file of either
-            Keras.
-        custom_objects: the user's own classes and functions by name.
-        trust: whether the file may run code of its own; only for files whose author is trusted like a program's.
+        path: a SavedModel folder that tf_keras's `model.save` wrote, or a `.keras` or `.h5` file of either Keras.
+        custom_objects: your own classes and functions by name.
+        trust: whether the file may run code of its own, as Lambda layers do; only for files whose author is trusted
+            like a program's.
 
     Returns:
         A tf_keras or Keras 3 model.
 
     Raises:
         ModelError: the path holds no model with layers, would run code, or Keras cannot load it.
+
+    Example:
+        >>> from keras_robust_prune import demo
+        >>> load(demo.FOLDER / "digits.h5").name
+        'digits'
     """
     stored = look(path)
     subject = f"'{path}' cannot be loaded"
     keras = backends.module(stored.keras)
+    masked_class(stored.keras)  # registers it
     with contextlib.ExitStack() as scopes:
         if TFMOT_WRAPPER in json.dumps(stored.configs):
             sparsity = backends.tfmot().sparsity.keras
@@ -68,15 +75,6 @@ def load(
             raise ModelError(subject, error.problems) from error
         except Exception as error:
             raise ModelError(subject, [_explained(error, stored.keras)]) from error
-
-
-def written_by(path: str | Path) -> str:
-    """Which Keras wrote a model: `"tf_keras"` or `"keras"`.
-
-    Raises:
-        ModelError: the path holds no model with layers.
-    """
-    return look(path).keras
 
 
 def _refuse_code(stored: Stored, custom_objects: Mapping[str, Any] | None, subject: str) -> None:

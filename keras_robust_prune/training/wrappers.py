@@ -1,4 +1,4 @@
-"""Layer wrappers that hold masks, inside an ordinary Keras model.
+"""Masked models: a model's layers wrapped with masks, and the smaller model that the masks stand for.
 
 The mask stands at the input of the layer that *reads* units: behind BatchNormalization a mask at the producer would let
 its constants through, and training could grow a unit back. A masked model has the dense model's shape; `strip` turns it
@@ -8,7 +8,6 @@ into the smaller one.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,98 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Layer
 from keras_robust_prune.graph.tracing import CONSUMES
-from keras_robust_prune.keras_io import files, layers
+from keras_robust_prune.keras_io import layers
+from keras_robust_prune.keras_io.files import load
+from keras_robust_prune.keras_io.masked import masked_class
 from keras_robust_prune.keras_io.reading import build, read, read_masks
 from keras_robust_prune.layers.padding import entrance, spelled_out, without_masks
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.training.likeness import with_class_of
-
-
-@functools.cache
-def masked_class(keras: str) -> Any:
-    """The wrapper of one Keras: its inner layer sees 0 instead of every masked unit.
-
-    Args:
-        keras: `"tf_keras"` or `"keras"`.
-    """
-    module, tensorflow = backends.module(keras), backends.tensorflow()
-    registered = module.saving.register_keras_serializable("keras_robust_prune", "Masked")
-
-    base: Any = module.layers.Wrapper
-
-    @registered
-    class Masked(base):
-        """Multiplies its input by a mask along one axis, then calls the layer inside."""
-
-        def __init__(self, layer: Any, axis: int, length: int, **kwargs: Any) -> None:
-            kwargs.setdefault("name", layer.name)
-            super().__init__(layer, **kwargs)
-            self.axis, self.length = int(axis), int(length)
-            self.mask_is_scheduled = False
-            self.fraction_pruned = 0.0
-
-        @property
-        def krp_masked_layer(self) -> Any:
-            return self.layer
-
-        def build(self, input_shape: Any = None) -> None:
-            super().build(input_shape)
-            self.mask = self.add_weight(
-                name="mask", shape=(self.length,), initializer="ones", trainable=False
-            )
-
-        def call(self, inputs: Any, *args: Any, training: Any = None, **kwargs: Any) -> Any:
-            if training is True and not self.mask_is_scheduled:
-                warnings.warn(
-                    f"'{self.name}' is wrapped for pruning, but nothing sets its mask: it trains"
-                    " like the plain layer. Pass callbacks=[krp.RobustPruning(...)] to fit, or"
-                    " strip the model first with krp.strip(model).",
-                    stacklevel=2,
-                )
-            shape = [1] * len(inputs.shape)
-            shape[self.axis + 1] = self.length
-            mask = tensorflow.reshape(tensorflow.cast(self.mask, inputs.dtype), shape)
-            return self.layer(inputs * mask, *args, **kwargs)
-
-        def compute_output_shape(self, input_shape: Any) -> Any:
-            return self.layer.compute_output_shape(input_shape)
-
-        def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "axis": self.axis, "length": self.length}
-
-    return Masked
-
-
-def load(
-    path: str | Path, custom_objects: Mapping[str, Any] | None = None, trust: bool = False
-) -> Any:
-    """Load a model, plain or masked, with the Keras that wrote it; not compiled.
-
-    Args:
-        path: a SavedModel folder of tf_keras, or a `.keras` or `.h5` file of either Keras.
-        custom_objects: your own classes and functions by name.
-        trust: whether the file may run code of its own, as Lambda layers do; only for files whose author is trusted
-            like a program's.
-
-    Returns:
-        A tf_keras or Keras 3 model.
-
-    Raises:
-        ModelError: the path holds no model with layers, would run code, or Keras cannot load it.
-
-    Example:
-        >>> from keras_robust_prune import demo
-        >>> load(demo.FOLDER / "digits.h5").name
-        'digits'
-    """
-    masked_class(files.written_by(path))
-    return files.load(path, custom_objects, trust)
 
 
 def maskable(

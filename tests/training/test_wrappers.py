@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from networks import network, outputs_of, random_inputs
 
 from keras_robust_prune import backends
+from keras_robust_prune.keras_io.files import load
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 from keras_robust_prune.training.callbacks import RobustPruning
 from keras_robust_prune.training.wrappers import (
-    load,
     masked_layers,
     plan_of,
     set_masks,
@@ -102,6 +105,17 @@ def test_wrapped_models_save_and_reload_with_masks(keras, suffix, tmp_path):
     same(again, masked, inputs, 1e-6)
     assert strip(again).count_params() == strip(masked).count_params() < model.count_params()
     same(strip(tmp_path / f"masked{suffix}"), strip(masked), inputs, 1e-6)
+
+
+def test_a_process_that_knows_no_wrapper_yet_reads_wrapped_models(tmp_path):
+    paths = [str(tmp_path / "tf_keras.h5"), str(tmp_path / "keras.keras")]
+    for keras, path in zip(("tf_keras", "keras"), paths, strict=True):
+        wrap(network("conv_bn", keras)).save(path)
+    code = "import sys, keras_robust_prune as krp; print(*map(krp.inspect, sys.argv[1:]))"
+    told = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False
+    )
+    assert told.stdout.count("can be pruned") == 2, told.stderr
 
 
 @BOTH
