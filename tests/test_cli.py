@@ -17,6 +17,8 @@ import keras_robust_prune as krp
 from keras_robust_prune import cli, demo
 from keras_robust_prune.cli import flags
 from keras_robust_prune.evaluation.attacks import ATTACKS
+from keras_robust_prune.evaluation.litefile import LiteFile
+from keras_robust_prune.exporting.quantization import _REGISTRY
 
 NETWORK = str(demo.FOLDER / "digits.h5")
 IMAGES = str(demo.FOLDER / "digits.npz")
@@ -262,3 +264,29 @@ def test_attacks_of_a_file_are_named_like_any(
         ATTACKS.update(before)
     assert cli.run([*words, f"--extensions={tmp_path / 'none.py'}"]) == 1
     assert "a Python file that is there" in capsys.readouterr().err
+
+
+def test_quantizations_of_a_file_are_named_like_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names were checked while flags were parsed, before any extension had run."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from keras_robust_prune.exporting.quantization import *\n"
+        "half = quantization_for('float16')\n"
+        "register_quantization(Quantization('halves', half.configure))\n"
+    )
+    out = tmp_path / "out"
+    words = ["prune", NETWORK, str(out / "small.h5"), "--method=norm", "--quantize=halves"]
+    words += [f"--tflite={out / 'small.tflite'}", "--quiet"]
+    out.mkdir()
+    before = dict(_REGISTRY)
+    try:
+        assert cli.run(words) == 1
+        assert "quantize is 'halves', but it is one of" in capsys.readouterr().err
+        assert names(out) == set()
+        assert cli.run([*words, f"--extensions={mine}"]) == 0
+    finally:
+        _REGISTRY.clear()
+        _REGISTRY.update(before)
+    assert LiteFile(out / "small.tflite").ops()["DEQUANTIZE"] >= 4

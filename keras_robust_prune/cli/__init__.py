@@ -35,8 +35,11 @@ def prune_command(args: argparse.Namespace) -> None:
     input_range = load_range(args.input_range)
     limits = _limits(args.limits)
 
+    from keras_robust_prune.exporting.quantization import quantization_for
     from keras_robust_prune.exporting.workflow import Job
     from keras_robust_prune.latency import Latency, LatencyTable
+
+    way = quantization_for(args.quantize)  # refused before the work
 
     if args.latency_table:
         latency = Latency(LatencyTable.load(args.latency_table))
@@ -52,7 +55,7 @@ def prune_command(args: argparse.Namespace) -> None:
         {**options, "verbose": int(not args.quiet)},
         input_range=input_range,
         tflite=args.tflite,
-        quantize=None if args.quantize == "none" else args.quantize,
+        quantize=way.name,
         report=args.report,
         labelled=labelled,
         attacks=args.attacks,

@@ -279,9 +279,10 @@ def _add_outputs(to: Any) -> None:
     to.add_argument("--tflite", metavar="FILE", help="also write this .tflite file")
     to.add_argument(
         "--quantize",
-        choices=("none", "float16", "dynamic", "int8", "int8_float32", "int8_uint8"),
         default="none",
-        help="numbers in the .tflite file (default: %(default)s)",
+        metavar="NAME",
+        help="numbers in the .tflite file: none, float16, dynamic, int8, int8_float32, int8_uint8 or what"
+        " --extensions registered (default: %(default)s)",
     )
     to.add_argument(
         "--force",
@@ -369,7 +370,7 @@ def _add_trust(to: Any) -> None:
         type=comma_list,
         default=[],
         metavar="FILE.py",
-        help="Python files of your own, run first: they register attacks and layers",
+        help="Python files of your own, run first: they register attacks, layers and quantizations",
     )
 
 
