@@ -38,7 +38,9 @@ def test_calls_leave_global_state_alone(name: str, tmp_path: Any) -> None:
     for call in (
         lambda: krp.prune(model, method="norm", verbose=0, **validation),
         lambda: krp.evaluate(model, x, y, attacks="pgd@0.1"),
-        lambda: krp.export(model, tmp_path / "model.tflite", "int8", min_agreement=0.0, overwrite=True),
+        lambda: krp.export(
+            model, tmp_path / "model.tflite", "int8", min_agreement=0.0, overwrite=True
+        ),
         lambda: krp.wrap(model),
         lambda: krp.strip(masked),
         lambda: krp.load(path),

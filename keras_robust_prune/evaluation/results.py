@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_robust_prune.evaluation.attacks import Attack
 from keras_robust_prune.reporting.measurement import Measurement
-from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.reporting.plots import new_figure
+from keras_robust_prune.reporting.tables import Table, as_html
 
 CLEAN, ATTACK, CORRUPTION, AGREEMENT = "clean", "attack", "corruption", "agreement"
 ALL_HEADS = "all outputs"
@@ -196,16 +197,53 @@ class Evaluation:
             "warnings": list(self.warnings),
         }
 
-    def __str__(self) -> str:
-        lines = [f"{self.subject}, {self.num_inputs:,} inputs"]
+    @property
+    def title(self) -> str:
+        """What was evaluated, and on how many inputs."""
+        return f"{self.subject}, {self.num_inputs:,} inputs"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Shares with intervals; then, per output, accuracy by corruption and severity."""
         many = len(self.heads) > 1
         header = ("measure", *(("output",) if many else ()), "accuracy", "95 % interval")
         rows = [self._row(m, many) for m in self.measures if m.kind != CORRUPTION]
-        lines.append(table(header, rows, left=1 + many))
-        for head in self.heads:
-            lines += self._corruptions(head, many)
+        damaged = [self._corruptions(head, many) for head in self.heads]
+        return (Table(header, rows, left=1 + many), *filter(None, damaged))
+
+    def __str__(self) -> str:
+        shares, *damaged = self.tables
+        lines = [self.title, str(shares)]
+        for found in damaged:
+            lines += ["", found.caption, str(found)]
         lines += [f"warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        warned = [f"warning: {warning}" for warning in self.warnings]
+        return as_html([self.title, *self.tables, *warned])
+
+    def plot(self) -> Any:
+        """Every share with its 95 % interval, as a matplotlib figure that notebooks show.
+
+        `evaluation.plot().savefig("shares.png")` writes it.
+
+        Raises:
+            ValueError: matplotlib is not installed.
+        """
+        shares = [m for m in self.measures if m.head == self.heads[-1]]
+        figure = new_figure(5.5, 1.0 + 0.28 * len(shares))
+        axes = figure.add_subplot()
+        for place, measure in enumerate(shares):
+            low, high = measure.interval
+            away = [[max(measure.value - low, 0)], [max(high - measure.value, 0)]]
+            axes.errorbar(measure.value, place, xerr=away, fmt="o", color="C0", capsize=3)
+        names = ["agreement" if m.kind == AGREEMENT else m.name for m in shares]
+        axes.set_yticks(range(len(shares)), names)
+        axes.set(xlim=(-0.03, 1.03), ylim=(len(shares) - 0.5, -0.5))
+        axes.set(xlabel="share of the inputs, 95 % interval", title=self.title)
+        axes.grid(axis="x", alpha=0.3)
+        return figure
 
     @staticmethod
     def _row(measure: Measure, many: bool) -> tuple[str, ...]:
@@ -214,21 +252,21 @@ class Evaluation:
         head = (measure.head,) if many else ()
         return (name, *head, _share(measure.value), f"[{lower}, {upper}]")
 
-    def _corruptions(self, head: str, many: bool) -> list[str]:
+    def _corruptions(self, head: str, many: bool) -> Table | None:
         found: dict[str, dict[str, float]] = {}
         for measure in self.measures:
             if measure.kind == CORRUPTION and measure.head == head:
                 name, _, severity = measure.name.partition("@")
                 found.setdefault(name, {})[severity] = measure.value
         if not found:
-            return []
+            return None
         severities = sorted({severity for values in found.values() for severity in values})
         rows = []
         for name, values in found.items():
             cells = [_share(values[s]) if s in values else "" for s in severities]
             rows.append((name, *cells, _share(sum(values.values()) / len(values))))
         title = f"accuracy of {head!r} by severity" if many else "accuracy by severity"
-        return ["", title, table(("corruption", *severities, "mean"), rows)]
+        return Table(("corruption", *severities, "mean"), rows, caption=title)
 
 
 def _printed(name: str) -> str:

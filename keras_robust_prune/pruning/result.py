@@ -10,6 +10,8 @@ from typing import Any
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.problem import Method
+from keras_robust_prune.pruning.plotting import drawn
+from keras_robust_prune.reporting.tables import as_html
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.surgery.summary import Comparison, compare
@@ -108,6 +110,11 @@ class PruningResult:
         Example:
             `print(result.summary())`
         """
+        return "\n".join([str(self.comparison), "", *self.notes])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else there is to say: method, tier, what was asked for and what came of it."""
         notes = [f"method: {self.method}", f"decided on {self.tier}"]
         notes.append(
             f"removed {self.removed:.1%} of the {self.measure}, {self.asked:.1%} asked for"
@@ -117,7 +124,20 @@ class PruningResult:
             notes.append(f"stopped early: {self.stopped}")
         if self.criterion:
             notes.append(f"stopping criterion: {self.criterion}")
-        return "\n".join([str(self.comparison), "", *notes])
+        return tuple(notes)
+
+    def _repr_html_(self) -> str:
+        return as_html([self.comparison.table, "\n".join(self.notes)])
+
+    def plot(self) -> Any:
+        """Widths before and after and, of several steps, what was logged, as a figure that notebooks show.
+
+        `result.plot().savefig("widths.png")` writes it.
+
+        Raises:
+            ValueError: matplotlib is not installed.
+        """
+        return drawn(self.comparison, self.history)
 
     def __repr__(self) -> str:
         return f"PruningResult({self.method}, {self.plan.fraction:.1%} of units removed)"

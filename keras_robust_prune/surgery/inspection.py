@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.reporting.tables import Table, as_html
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
 from keras_robust_prune.surgery.summary import count
@@ -16,7 +16,7 @@ from keras_robust_prune.surgery.summary import count
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inspection:
-    """The groups of a network and the layers that are kept; prints as two tables.
+    """The groups of a network and the layers that are kept; prints, and shows itself, as two tables.
 
     Attributes:
         graph: the network.
@@ -26,7 +26,9 @@ class Inspection:
     graph: Graph
     groups: ChannelGroups
 
-    def __str__(self) -> str:
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """What can be pruned, and what is kept if anything is."""
         rows = []
         for group in self.groups.groups:
             cost = unit_cost(self.graph, group)
@@ -34,17 +36,25 @@ class Inspection:
             layers = (_listed(group.producers), _listed(group.consumers))
             rows.append((group.name, *layers, count(group.num_units), *costs))
         header = ("can be pruned", "units from", "read by", "units", "parameters/unit", "MACs/unit")
-        total = f"{count(self.graph.num_params)} parameters, {count(num_macs(self.graph))} MACs"
-        parts = [f"{self.graph.name}: {total}", table(header, rows, left=3)]
-        if self.groups.kept:
-            kept = [
-                (item.layer, count(item.num_units), item.code, item.reason)
-                for item in self.groups.kept
-            ]
-            parts.append(table(("is kept", "units", "code", "because"), kept, left=4))
-        return "\n\n".join(parts)
+        kept = [
+            (item.layer, count(item.num_units), item.code, item.reason) for item in self.groups.kept
+        ]
+        stays = Table(("is kept", "units", "code", "because"), kept, left=4)
+        return (Table(header, rows, left=3), stays)[: 2 if kept else 1]
+
+    @property
+    def title(self) -> str:
+        """The network's name and what it costs."""
+        params, macs = self.graph.num_params, num_macs(self.graph)
+        return f"{self.graph.name}: {count(params)} parameters, {count(macs)} MACs"
+
+    def __str__(self) -> str:
+        return "\n\n".join([self.title, *map(str, self.tables)])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html([self.title, *self.tables])
 
 
 def _listed(names: tuple[str, ...], at_most: int = 3) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_robust_prune.reporting.tables import Table, as_html
 from keras_robust_prune.surgery.groups import ChannelGroups
 
 
@@ -95,6 +96,12 @@ class Plan:
         for name, units in self.widths.items():
             lines.append(f"{name:<{width}}  {units:>5}  {len(self.kept(name)):>4}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, f"{units:,}", f"{len(self.kept(name)):,}") for name, units in self.widths.items()
+        ]
+        return as_html([Table(("group", "units", "kept"), rows)])
 
     def to_json(self) -> str:
         """The plan as text."""

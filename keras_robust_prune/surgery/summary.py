@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from keras_robust_prune.graph.graph import Graph, Shape
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.base import layer_type
-from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.reporting.tables import Table, as_html
 
 
 class LayerCost(NamedTuple):
@@ -56,7 +56,9 @@ class Summary:
         """Multiply-accumulate operations on one input."""
         return sum(layer.macs for layer in self.layers)
 
-    def __str__(self) -> str:
+    @property
+    def table(self) -> Table:
+        """A row per layer, and the total."""
         rows = [
             (row.name, row.kind, _shape(row.shape), count(row.units), count(row.params))
             + (count(row.macs),)
@@ -64,9 +66,15 @@ class Summary:
         ]
         rows.append(("total", "", "", "", count(self.params), count(self.macs)))
         header = (self.name, "type", "output", "units", "parameters", "MACs")
-        return table(header, rows, left=3, foot=1)
+        return Table(header, rows, left=3, foot=1)
+
+    def __str__(self) -> str:
+        return str(self.table)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html([self.table])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +103,19 @@ class Comparison:
 
     header = ("layer", "units", "after", "parameters", "after", "MACs", "after")
 
+    @property
+    def table(self) -> Table:
+        """A row per layer, and the total, each column with a title of its own."""
+        pairs = [(f"{what} before", f"{what} after") for what in ("units", "parameters", "MACs")]
+        return Table(("layer", *sum(pairs, ())), self.cells(), foot=1)
+
     def __str__(self) -> str:
-        return table(self.header, self.cells(), foot=1)
+        return str(Table(self.header, self.cells(), foot=1))
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html([self.table])
 
 
 def summary(model: Any, trust: bool = False) -> Summary:

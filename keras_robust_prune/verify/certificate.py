@@ -19,6 +19,7 @@ from keras_robust_prune.layers.asking import said
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Program
+from keras_robust_prune.reporting.tables import Table, as_html
 from keras_robust_prune.verify.alignment import aligned
 from keras_robust_prune.verify.bounds import interval_bounds, joined
 from keras_robust_prune.verify.crown import Backward
@@ -85,19 +86,38 @@ class Certificate:
             refuted = np.where(held, refuted, eps)
         return proven
 
+    @property
+    def _verdicts(self) -> tuple[tuple[str, np.ndarray], ...]:
+        return (
+            ("both agree", self.agree),
+            ("pruned cannot change", self.pruned_is_constant),
+            ("dense cannot change", self.dense_is_constant),
+        )
+
+    @property
+    def _deviation(self) -> str:
+        size = self.deviation.magnitude
+        return f"{np.median(size.max(axis=1)):.4g} (median), {size.max():.4g} (largest), in logits"
+
+    @property
+    def title(self) -> str:
+        """On how many inputs, and within which distance of each."""
+        return f"{len(self.eps)} inputs, l-inf radius {_span(self.eps)}"
+
+    @property
+    def table(self) -> Table:
+        """For how many inputs each verdict was proven."""
+        rows = [(name, f"{held.sum():,}", f"{held.mean():.4f}") for name, held in self._verdicts]
+        return Table(("proven", "inputs", "share"), rows)
+
     def __str__(self) -> str:
-        count = len(self.eps)
         lines = [
-            f"{count} inputs, l-inf radius {_span(self.eps)}",
-            f"  both agree             {self.agree.sum():6d}  {self.agree.mean():.4f}",
-            f"  pruned cannot change   {self.pruned_is_constant.sum():6d}  "
-            f"{self.pruned_is_constant.mean():.4f}",
-            f"  dense cannot change    {self.dense_is_constant.sum():6d}  "
-            f"{self.dense_is_constant.mean():.4f}",
-            f"  |pruned - dense| <=    {np.median(self.deviation.magnitude.max(axis=1)):.4g} "
-            f"(median), {self.deviation.magnitude.max():.4g} (largest), in logits",
+            f"  {name:<21}  {held.sum():6d}  {held.mean():.4f}" for name, held in self._verdicts
         ]
-        return "\n".join(lines)
+        return "\n".join([self.title, *lines, f"  |pruned - dense| <=    {self._deviation}"])
+
+    def _repr_html_(self) -> str:
+        return as_html([self.title, self.table, f"|pruned - dense| <= {self._deviation}"])
 
 
 def _span(eps: np.ndarray) -> str:
