@@ -17,6 +17,7 @@ from keras_robust_prune.methods.repair.moments import Moments, as_remembered
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.saliency import norm_saliency
 from keras_robust_prune.methods.selectors import elimination_order
+from keras_robust_prune.methods.stages import Stage
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.activity import Activity, remembered
@@ -50,11 +51,15 @@ class ByCost(Budget):
         groups = problem.groups.groups
         protected, curves = {}, {}
         for group in groups:
-            if why := self.unknown(run, group):
+            stage = problem.stages.get(name := f"costs of {group.name}")
+            if stage is None:
+                why = self.unknown(run, group)
+                known = norm_saliency(problem.graph, group)[:-1] if why else self.curve(run, group)
+                stage = Stage({"unknown": why}, {"curve": known})
+                problem.stages.put(name, stage)
+            curves[group.name] = stage.arrays["curve"]
+            if why := stage.said["unknown"]:
                 protected[group.name] = why
-                curves[group.name] = norm_saliency(problem.graph, group)[:-1]
-            else:
-                curves[group.name] = self.curve(run, group)
         counts = allocate(
             curves,
             problem.groups.widths,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from keras_robust_prune.methods.budgets import Budget
+from keras_robust_prune.methods.packing import packed, unpacked
 from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
@@ -83,6 +84,8 @@ class Composition:
             if step == len(fractions) - 1:
                 for repair in self.repair:
                     state = repair.network(run, state)
+                problem.stages.drop()
+            problem.stages.drop("repair")
             taken = {"num_photographs": run.num_photographs} if self.reads_inputs else {}
             state = dataclasses.replace(state, step=step + 1, metrics={**state.metrics, **taken})
             yield state
@@ -94,7 +97,15 @@ class Composition:
         goal: Mapping[str, int],
         generator: np.random.Generator,
     ) -> PruningState:
-        """Choose until every group has lost its count, and repair every consumer."""
+        """Choose until every group has lost its count, and repair every consumer.
+
+        An interrupted run goes on behind the last consumer that it had repaired.
+        """
+        stages, dense = run.problem.stages, run.problem.graph
+        done: list[str] = []
+        if (found := stages.get("repair")) is not None:
+            state, done = unpacked(found, dense, run.problem.groups.widths), found.said["consumers"]
+            generator.bit_generator.state = found.said["generator"]
         pending = [group for group in run.problem.groups.groups if goal[group.name]]
         repairs = [repair for repair in self.repair if repair.by_consumer]
         consumers = run.consumers if repairs else ()
@@ -104,9 +115,14 @@ class Composition:
                 continue
             chosen = [group for group in mine if group in pending]
             pending = [group for group in pending if group not in chosen]
+            if name in done:
+                continue
             state = self._choose(run, state, chosen, goal, generator)
             for repair in repairs:
                 state = repair.consumer(run, state, name)
+            if stages.keeps:
+                done, drawn = [*done, name], generator.bit_generator.state
+                stages.put("repair", packed(state, dense, consumers=done, generator=drawn))
         for group in pending:
             state = self._choose(run, state, [group], goal, generator)
         return state

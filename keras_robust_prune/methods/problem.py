@@ -20,6 +20,7 @@ from keras_robust_prune.inputs import InputSpec, ends_of
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods import schedules
 from keras_robust_prune.methods.measures import measure_for
+from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan
 
@@ -65,6 +66,7 @@ class Problem:
         seed: of everything that is drawn.
         start: the state to go on from; None begins with the dense network.
         verbose: whether a method may print its progress.
+        stages: what an interrupted run had done of the step that it was at.
 
     Raises:
         ValueError: a value is out of its range.
@@ -82,6 +84,7 @@ class Problem:
     seed: int = 0
     start: PruningState | None = None
     verbose: int = 0
+    stages: Stages = NONE
 
     def __post_init__(self) -> None:
         problems = [

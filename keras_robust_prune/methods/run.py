@@ -16,6 +16,7 @@ from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
+from keras_robust_prune.methods.stages import Stage
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.gaussian import propagate
@@ -60,10 +61,29 @@ class Run:
         if problem.calibration is not None:
             found = (judged(self.dense, "real", tuple(problem.inputs_given())),)
         if not found or len(found[0].arrays[0]) < MANY:
-            found += self.synthesis(
+            found += self._synthetic()
+        return found
+
+    def _synthetic(self) -> tuple[Kind, ...]:
+        """Synthetic inputs of every kind, those of the interrupted run if it had made them."""
+        problem, stages = self.problem, self.problem.stages
+        if (stage := stages.get("inputs")) is None:
+            kinds = self.synthesis(
                 problem.graph, problem.input_range, problem.seed, problem.verbose
             )
-        return found
+            said = [(kind.name, kind.distance, kind.entropy) for kind in kinds]
+            arrays = {
+                f"{number} {place}": np.ascontiguousarray(array)
+                for number, kind in enumerate(kinds)
+                for place, array in enumerate(kind.arrays)
+            }
+            stage = Stage({"kinds": said}, arrays)
+            stages.put("inputs", stage)
+        places = range(len(self.spaces))
+        return tuple(
+            Kind(name, tuple(stage.arrays[f"{number} {place}"] for place in places), *known)
+            for number, (name, *known) in enumerate(stage.said["kinds"])
+        )
 
     @property
     def num_photographs(self) -> int:
@@ -104,7 +124,8 @@ class Run:
     def moments(self, graph: Graph, name: str) -> Moments:
         """Second moments of what a consumer sees on a network as it stands, towards the dense one's answers.
 
-        They are remembered until something before the consumer changes.
+        They are remembered until something before the consumer changes, and the same to the last bit whether they were
+        remembered or not.
 
         Args:
             graph: in full shape.
@@ -119,7 +140,7 @@ class Run:
         key = tuple(id(graph.layers.get(layer)) for layer in before.layers)
         known = self._moments.pop(name, None)
         if known is None or known[0] != key:
-            pruned = self.dense if graph is self.problem.graph else split
+            pruned = self.dense if self._is_dense(graph, before) else split
             found = measure(
                 self.dense, pruned, name, self.inputs[0][: self.num_measured], self.problem.seed
             )
@@ -131,6 +152,15 @@ class Run:
                 break
             del self._moments[oldest]
         return known[2]
+
+    def _is_dense(self, graph: Graph, part: Graph) -> bool:
+        """Whether no weight of a part of the network differs from the dense one's."""
+        pairs = [
+            (graph.layers[name].weights, self.problem.graph.layers[name].weights)
+            for name in part.layers
+            if name in graph.layers
+        ]
+        return all(now[key] is then[key] for now, then in pairs for key in then)
 
     def equations(
         self, graph: Graph, plan: Plan, group: ChannelGroup

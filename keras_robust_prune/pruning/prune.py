@@ -62,7 +62,8 @@ def prune(
         metrics: likewise.
         validation_data: inputs and labels to report on; they decide nothing.
         callbacks: Keras callbacks; they see one epoch per step.
-        checkpoint: a file that holds every step; a run that finds it goes on from it.
+        checkpoint: a file that holds every step, and what is done of one under way; a run that finds it goes on from it
+            to the same result.
         verbose: 0 is silent.
         trust: whether a model's file may run code of its own; see `krp.load`.
 

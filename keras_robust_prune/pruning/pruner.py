@@ -24,7 +24,8 @@ from keras_robust_prune.methods.constants import without_dead_units
 from keras_robust_prune.methods.measures import Limits, removed_of
 from keras_robust_prune.methods.problem import COUNTED, Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
-from keras_robust_prune.pruning.checkpoint import load_state, save_state
+from keras_robust_prune.methods.stages import NONE, Stages
+from keras_robust_prune.pruning.checkpoint import Checkpoint
 from keras_robust_prune.pruning.repeating import repeatable
 from keras_robust_prune.pruning.result import PruningResult, fraction_removed, tier_of
 from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
@@ -143,7 +144,8 @@ class Pruner:
                 keeps it.
             loss: for `validation_data`, as in Keras.
             metrics: likewise.
-            checkpoint: a file that holds every step; a run that finds it there goes on from it.
+            checkpoint: a file that holds every step, and what is done of the one under way; a run that finds it
+                there goes on from it to the same result.
 
         Raises:
             FileExistsError: `checkpoint` is there and is none.
@@ -189,10 +191,12 @@ class Pruner:
         """
         validation_data = repeatable(validation_data)
         hooks, history = self._hooks(validation_data, callbacks, verbose)
-        if self._checkpoint is not None and self._checkpoint.exists() and not self.state.step:
-            begin = Plan.empty(self.groups)
-            self.state = load_state(self._checkpoint, self.dense, self._settings(), begin)
-        problem = self._problem(verbose)
+        stages: Stages = NONE
+        if self._checkpoint is not None:
+            stages = found = Checkpoint(self._checkpoint, self.dense, self._settings())
+            if self._checkpoint.exists() and not self.state.step:
+                self.state = found.load(self.groups.widths) or self.state
+        problem = self._problem(verbose, stages)
         self.stopped = ""
         plans = [self.state.plan]
         if self._criterion is not None:
@@ -210,7 +214,7 @@ class Pruner:
                     self.stopped = broken
                     break
             hooks.on_epoch_begin(self.state.step)
-            logs = self._take(state, validation_data)
+            logs = self._take(state, validation_data, stages)
             plans.append(state.plan)
             hooks.on_epoch_end(state.step - 1, logs)
             if verbose:
@@ -295,11 +299,10 @@ class Pruner:
             stacklevel=3,
         )
 
-    def _problem(self, verbose: int) -> Problem:
+    def _problem(self, verbose: int, stages: Stages = NONE) -> Problem:
+        given = {**self._wanted, **self._options, "verbose": verbose, "stages": stages}
         start = self.state if self.state.step else None
-        return Problem(
-            self.dense, self.groups, **self._wanted, **self._options, start=start, verbose=verbose
-        )
+        return Problem(self.dense, self.groups, **given, start=start)
 
     def _settings(self) -> dict[str, Any]:
         """Everything beside the network that decides how the run ends, by name."""
@@ -328,15 +331,14 @@ class Pruner:
         given["loss"] = given["loss"] or _no_loss
         self.masked.compile(**given)
 
-    def _take(self, state: PruningState, validation_data: Any) -> dict[str, float]:
+    def _take(self, state: PruningState, validation_data: Any, stages: Stages) -> dict[str, float]:
         """Make a state ours: weights and masks of the masked model, checkpoint, logs."""
         small = cut(state.graph, self.groups, state.plan)
         if self._masked is not None:
             write_weights(self._masked, mask(state.graph, self.groups, state.plan))
             set_masks(self._masked, self.dense, self.groups, state.plan)
         self.state = state
-        if self._checkpoint is not None:
-            save_state(self._checkpoint, state, self.dense, self._settings())
+        stages.note(state)
         logs: dict[str, float] = {
             "kept_units": sum(state.plan.widths.values()) - len(state.plan.removals),
             "pruned_fraction": state.plan.fraction,

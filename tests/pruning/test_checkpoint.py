@@ -19,11 +19,15 @@ from networks import network
 import keras_robust_prune as krp
 from keras_robust_prune import backends
 from keras_robust_prune.methods.registry import METHODS
+from keras_robust_prune.methods.repair.distillation import Distillation
+from keras_robust_prune.methods.repair.least_squares import LeastSquares
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.pruning import checkpoint
 from keras_robust_prune.pruning.fingerprint import fingerprint
 from keras_robust_prune.pruning.pruner import Pruner
 from keras_robust_prune.synthesis.kinds import Synthesis
 
-MAGIC = b"keras_robust_prune checkpoint 2\n"
+MAGIC = b"keras_robust_prune checkpoint 3\n"
 
 
 class Stops(backends.tf_keras().callbacks.Callback):
@@ -170,7 +174,7 @@ def rewritten(whole: bytes, change: Any) -> bytes:
     with np.load(io.BytesIO(body)) as stored:
         arrays = {key: stored[key] for key in stored.files}
     meta = json.loads(str(arrays["__meta__"]))
-    change(meta, arrays)
+    change(meta["stages"][""], arrays)
     written = io.BytesIO()
     np.savez(written, **{**arrays, "__meta__": np.array(json.dumps(meta))})
     return (
@@ -178,12 +182,12 @@ def rewritten(whole: bytes, change: Any) -> bytes:
     )
 
 
-def nan(meta: Any, arrays: Any) -> None:
+def nan(state: Any, arrays: Any) -> None:
     key = next(key for key in arrays if key != "__meta__")
     arrays[key] = np.full_like(arrays[key], np.nan)
 
 
-def shape(meta: Any, arrays: Any) -> None:
+def shape(state: Any, arrays: Any) -> None:
     key = next(key for key in arrays if key != "__meta__")
     arrays[key] = arrays[key][..., :1]
 
@@ -191,11 +195,11 @@ def shape(meta: Any, arrays: Any) -> None:
 CRAFTED = {
     "NaN weights": nan,
     "another shape": shape,
-    "an unknown weight": lambda meta, arrays: arrays.update({"x|y": np.zeros(1)}),
-    "a negative step": lambda meta, arrays: meta.update(step=-1),
-    "a step that is none": lambda meta, arrays: meta.update(step="1"),
-    "no plan": lambda meta, arrays: meta.pop("plan"),
-    "a plan of another network": lambda meta, arrays: meta.update(
+    "an unknown weight": lambda state, arrays: state["arrays"].update({'["x", "y"]': "0"}),
+    "a negative step": lambda state, arrays: state["said"].update(step=-1),
+    "a step that is none": lambda state, arrays: state["said"].update(step="1"),
+    "no plan": lambda state, arrays: state["said"].pop("plan"),
+    "a plan of another network": lambda state, arrays: state["said"].update(
         plan='{"format": 1, "widths": {"x": 3}, "removals": []}'
     ),
 }
@@ -214,7 +218,7 @@ def test_what_does_not_fit_the_network_is_told(change: Any, tmp_path: Path) -> N
 def test_other_formats_are_told(tmp_path: Path) -> None:
     path = tmp_path / "run"
     model = network("mlp")
-    path.write_bytes(MAGIC.replace(b"2", b"9") + b"rest")
+    path.write_bytes(MAGIC.replace(b"3", b"9") + b"rest")
     with pytest.raises(ValueError, match="format 9"):
         run(path, model)
     np.savez(tmp_path / "old.npz", np.zeros(2))
@@ -228,3 +232,42 @@ def test_a_second_fit_notes_its_steps_too(tmp_path: Path) -> None:
         pruner.compile("norm", target, step=0.25, checkpoint=tmp_path / str(target))
         pruner.fit(verbose=0)
     assert {path.name for path in tmp_path.iterdir()} == {"0.25", "0.5"}
+
+
+@pytest.mark.parametrize("keras", backends.NAMES)
+def test_the_one_step_of_robust_goes_on_from_every_part_of_it(
+    keras: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at the first write of every kind, one after the other, and ends in the bits of a run left alone."""
+    method = Robust(
+        repair=(LeastSquares(), Distillation(num_steps=4)), synthesis=Synthesis(num_inputs=64)
+    )
+    model = network("conv_bn", keras)
+    given = {"method": method, "measure": "macs", "verbose": 0}
+    whole = krp.prune(model, 0.5, **given)
+    monkeypatch.setattr(checkpoint, "BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", 0.0)
+    put, written = checkpoint.Checkpoint.put, [""]
+
+    def stops(self: Any, name: str, stage: Any) -> None:
+        put(self, name, stage)
+        written.append(name.partition(" ")[0])
+        if written[-1] != written[-2]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "put", stops)
+    kinds = ["inputs", "costs", "repair", "distillation"]
+    for kind in kinds:
+        with pytest.raises(KeyboardInterrupt):
+            krp.prune(model, 0.5, checkpoint=tmp_path / "run", **given)
+        assert written[-1] == kind
+    found = krp.prune(model, 0.5, checkpoint=tmp_path / "run", **given)
+    # Nothing was done twice.
+    assert list(dict.fromkeys(written[1:])) == kinds
+    assert written.count("inputs") == 1
+    assert written.count("distillation") == 4
+    assert found.plan.to_json() == whole.plan.to_json()
+    assert found.history == whole.history
+    for one, two in zip(found.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (tmp_path / "run").stat().st_size < 50_000  # the inputs are gone from it

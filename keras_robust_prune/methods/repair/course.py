@@ -14,6 +14,7 @@ from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.methods.stages import Stage, Stages
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.synthesis.perturbation import radius
@@ -191,12 +192,20 @@ class Course:
         optimizer.build(self.weights)
         return optimizer
 
-    def train(self, num_steps: int, seconds: float | None, verbose: int) -> int:
-        """Take the steps; returns how many."""
+    def train(self, num_steps: int, seconds: float | None, verbose: int, stages: Stages) -> int:
+        """Take the steps, or those that an interrupted run had not taken; returns how many there are."""
         tf = backends.tensorflow()
-        if seconds is not None:
+        stage = stages.get("distillation")
+        if stage is not None:
+            num_steps = stage.said["num_steps"]
+        elif seconds is not None:
             num_steps = self._that_fit(num_steps, seconds)
         optimizer = self.optimizer(num_steps)
+        variables = [*self.weights, *optimizer.variables]
+        if stage is not None:
+            for number, variable in enumerate(variables):
+                variable.assign(stage.arrays[str(number)])
+        begin = 0 if stage is None else stage.said["done"]
 
         @tf.function(autograph=False)
         def step(*given: Any) -> Any:
@@ -205,8 +214,13 @@ class Course:
             optimizer.apply_gradients([(g, w) for g, w in pairs if g is not None])
             return loss
 
-        for number in Progress.over("distillation", range(num_steps), verbose):
+        for number in Progress.over("distillation", range(begin, num_steps), verbose):
             step(*self.batch(number, num_steps))
+            if stages.due:
+                found = {str(k): np.array(_value(v)) for k, v in enumerate(variables)}
+                stages.put(
+                    "distillation", Stage({"done": number + 1, "num_steps": num_steps}, found)
+                )
         return num_steps
 
     def _that_fit(self, num_steps: int, seconds: float) -> int:

@@ -25,6 +25,7 @@ from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.course import Course, LastMap
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.embedding import embed
@@ -73,6 +74,7 @@ class Distillation(Repair):
             perturb=self.perturb,
             shares=[k.entropy if k.is_picture else 1.0 for k in run.kinds],
             last=last_map(run, state),
+            stages=problem.stages,
         )
         graph = state.graph
         if done.kept:
@@ -137,6 +139,7 @@ def distil(
     perturb: bool | None = None,
     shares: Sequence[float] = (),
     last: LastMap | None = None,
+    stages: Stages = NONE,
 ) -> Distilled:
     """Train the pruned network to give the dense one's logits.
 
@@ -154,6 +157,7 @@ def distil(
         perturb: whether inputs are moved; None lets the network's size decide.
         shares: how much each kind counts, however many its inputs are; alike if empty.
         last: the last map before pooling, a further target where inputs are not moved.
+        stages: what an interrupted run had done of it.
 
     Returns:
         The result, with a decision taken on inputs that training did not see.
@@ -164,7 +168,7 @@ def distil(
         dense, pruned, sources, spaces, perturb, seed, shares, None if perturb else last
     )
     before, start = course.errors(held), course.values()
-    steps = course.train(num_steps or course.num_steps, seconds, verbose)
+    steps = course.train(num_steps or course.num_steps, seconds, verbose, stages)
     end, found = course.values(), {0.0: before}
     for way in _WAYS:
         course.set([a + way * (b - a) for a, b in zip(start, end, strict=True)])
