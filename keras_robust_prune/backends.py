@@ -11,12 +11,22 @@ import importlib
 import io
 import os
 import random
+import re
+import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 NAMES = ("tf_keras", "keras")
+# What native code of TensorFlow writes to standard error about itself, past Python and its log levels.
+REMARKS = re.compile(
+    rb"WARNING: All log messages before absl::|[IW]\d{4,} .*\] |To enable the following instructions:"
+    rb"|INFO: |fully_quantize: "
+)
+_REMARKS_LOCK = threading.RLock()
 
 
 class ModelError(ValueError):
@@ -60,13 +70,50 @@ def random_state_kept() -> Iterator[None]:
         random.setstate(state)
 
 
+@contextlib.contextmanager
+def without_remarks() -> Iterator[None]:
+    """Without what TensorFlow's native code writes to standard error about itself; all else comes out in the end.
+
+    Start-up lines, delegates of the interpreter and the converter's `fully_quantize` are written past Python, so they
+    are caught at the descriptor.
+    """
+    with _REMARKS_LOCK, contextlib.ExitStack() as stack:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a program without standard error
+            yield
+            return
+        stack.callback(os.close, kept)
+        caught = stack.enter_context(tempfile.TemporaryFile())
+        _flush_errors()
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            _flush_errors()
+            os.dup2(kept, 2)
+            caught.seek(0)
+            for line in caught:
+                if not REMARKS.match(line):
+                    os.write(2, line)
+
+
+def _flush_errors() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()
+
+
 def tensorflow() -> Any:
     """The module `tensorflow`."""
-    return importlib.import_module("tensorflow")
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    with without_remarks():
+        return importlib.import_module("tensorflow")
 
 
 def tf_keras() -> Any:
     """The module `tf_keras`, which is Keras 2."""
+    tensorflow()
     return importlib.import_module("tf_keras")
 
 
@@ -142,7 +189,7 @@ def model_class(layer: Any) -> Any:
 
 
 def interpreter(model: str | Path | bytes, num_threads: int = 1, keep_tensors: bool = False) -> Any:
-    """A `.tflite` interpreter: LiteRT's when it is installed, else TensorFlow's.
+    """A `.tflite` interpreter, its tensors allocated: LiteRT's when it is installed, else TensorFlow's.
 
     Args:
         model: path or content of a `.tflite` file.
@@ -150,16 +197,19 @@ def interpreter(model: str | Path | bytes, num_threads: int = 1, keep_tensors: b
         keep_tensors: whether what is computed on the way stays readable, at the cost of speed.
     """
     try:
-        maker = importlib.import_module("ai_edge_litert.interpreter").Interpreter
+        with without_remarks():
+            maker = importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         maker = tensorflow().lite.Interpreter
     given = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_remarks():
         # TensorFlow's own announces that LiteRT will take its place.
         warnings.simplefilter("ignore", UserWarning)
-        return maker(
+        made = maker(
             **given, num_threads=num_threads, experimental_preserve_all_tensors=keep_tensors
         )
+        made.allocate_tensors()  # the first of a process says which delegate it has
+        return made
 
 
 def saved_model(content: bytes) -> Any:
@@ -230,8 +280,10 @@ def _bytes_of(given: Mapping[str, Any]) -> int:
 def file_schema() -> Any:
     """The flatbuffers classes of the `.tflite` format: LiteRT's when it is installed, else TensorFlow's."""
     try:
-        return importlib.import_module("ai_edge_litert.schema_py_generated")
+        with without_remarks():
+            return importlib.import_module("ai_edge_litert.schema_py_generated")
     except ImportError:
+        tensorflow()
         return importlib.import_module("tensorflow.lite.python.schema_py_generated")
 
 
@@ -253,7 +305,11 @@ def pack_file(model: Any) -> bytes:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Without what a converter prints about its own progress."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """Without what a converter says about its own progress."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        without_remarks(),
+    ):
         warnings.simplefilter("ignore")
         yield

@@ -1,12 +1,14 @@
-"""The command line: `keras-robust-prune prune`, `inspect`, `evaluate`, `export`, `files` and `demo`.
+"""The command line: `keras-robust-prune prune`, `inspect`, `evaluate`, `certify`, `export`, `files` and `demo`.
 
 Every command has flags of its own. Whatever can be refused is refused before the work begins; files appear whole or not
-at all; what went wrong is one message and the exit code 1, an interruption is 130.
+at all; what went wrong is one message and the exit status 1, a missed target 3, an interruption 130.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import runpy
 import sys
@@ -18,14 +20,16 @@ from typing import Any
 from absl import app, logging
 
 from keras_robust_prune.cli.ending import Ending
-from keras_robust_prune.cli.flags import parser
-from keras_robust_prune.inputs.loading import load_labelled, load_range
+from keras_robust_prune.cli.flags import in_absls_forms, parser
+from keras_robust_prune.inputs.loading import load_arrays, load_labelled, load_range
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
 DEMO_RADIUS = 0.1
+MISSED = 3
+"""The exit status where everything was done and written, but the target was missed."""
 
 
-def prune_command(args: argparse.Namespace) -> None:
+def prune_command(args: argparse.Namespace) -> Any:
     """`prune MODEL OUT`."""
     labelled = load_labelled(args.data) if args.data else None
     if args.attacks and labelled is None:
@@ -49,10 +53,10 @@ def prune_command(args: argparse.Namespace) -> None:
     if limits:
         options["limits"] = limits
 
-    Job(
+    return Job(
         args.source,
         args.out,
-        {**options, "verbose": int(not args.quiet)},
+        {**options, "verbose": _verbose(args)},
         input_range=input_range,
         tflite=args.tflite,
         quantize=way.name,
@@ -64,6 +68,11 @@ def prune_command(args: argparse.Namespace) -> None:
         force=args.force,
         inputs=_files_of(args),
     ).run()
+
+
+def _verbose(args: argparse.Namespace) -> int:
+    """Whether to say how far the work is; JSON stands alone."""
+    return int(not (args.quiet or args.json))
 
 
 def _limits(items: Sequence[str]) -> dict[Any, float | str]:
@@ -84,16 +93,15 @@ def _files_of(args: argparse.Namespace) -> dict[str, str]:
     return {flag: text for flag, text in named.items() if text and os.path.exists(text)}
 
 
-def inspect_command(args: argparse.Namespace) -> None:
+def inspect_command(args: argparse.Namespace) -> Any:
     """`inspect MODEL`, a `.tflite` file too."""
     if args.source.endswith(".tflite"):
         from keras_robust_prune.exporting.describing import describe_tflite
 
-        print(describe_tflite(args.source))
-        return
+        return describe_tflite(args.source)
     from keras_robust_prune.surgery.inspection import inspect
 
-    print(inspect(args.source, keep=args.keep, trust=args.trust))
+    return inspect(args.source, keep=args.keep, trust=args.trust)
 
 
 def _measured(args: argparse.Namespace) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def _measured(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def evaluate_command(args: argparse.Namespace) -> None:
+def evaluate_command(args: argparse.Namespace) -> Any:
     """`evaluate MODEL --data=FILE`."""
     if not args.data:
         raise ValueError("'evaluate' needs labelled inputs: --data=FILE.npz with arrays x and y.")
@@ -116,26 +124,38 @@ def evaluate_command(args: argparse.Namespace) -> None:
 
     from keras_robust_prune.evaluation.evaluate import evaluate
 
-    found = evaluate(args.source, x, y, **_measured(args))
-    print(found)
+    return evaluate(args.source, x, y, **_measured(args))
 
 
-def files_command(args: argparse.Namespace) -> None:
+def certify_command(args: argparse.Namespace) -> Any:
+    """`certify MODEL SMALL --data=FILE`."""
+    if not args.data:
+        raise ValueError("'certify' needs inputs: --data=FILE.npz with an array x.")
+    x = load_arrays(args.data)
+    several = isinstance(x, Mapping)
+    x = {k: v[: args.num_inputs] for k, v in x.items()} if several else x[: args.num_inputs]
+
+    from keras_robust_prune.verify.certificate import certify
+
+    input_range = load_range(args.input_range)
+    return certify(args.source, args.small, x, args.eps, input_range, trust=args.trust)
+
+
+def files_command(args: argparse.Namespace) -> Any:
     """`files A.tflite B.tflite ...`."""
     labelled = load_labelled(args.data) if args.data else None
 
     from keras_robust_prune.exporting.comparing import compare_files
 
-    found = compare_files(
+    return compare_files(
         args.sources,
         *(labelled or (None, None)),
         runs=args.runs,
         **_measured(args),
     )
-    print(found)
 
 
-def export_command(args: argparse.Namespace) -> None:
+def export_command(args: argparse.Namespace) -> Any:
     """`export MODEL OUT`."""
     input_range = load_range(args.input_range)
 
@@ -155,10 +175,10 @@ def export_command(args: argparse.Namespace) -> None:
         seed=args.seed,
         trust=args.trust,
     )
-    print(*reports, sep="\n\n")
+    return reports
 
 
-def demo_command(args: argparse.Namespace) -> None:
+def demo_command(args: argparse.Namespace) -> Any:
     """`demo [FOLDER]`."""
     from keras_robust_prune import demo
     from keras_robust_prune.exporting.workflow import Job
@@ -171,12 +191,13 @@ def demo_command(args: argparse.Namespace) -> None:
     check([*places, Output("FOLDER", tflite, LITE)], overwrite=args.overwrite)
     model, x, y = demo.load()
     writing.save(model, dense, args.overwrite)
-    print(f"A classifier of {x.shape[1]} x {x.shape[2]} digits goes in, as a SavedModel: {dense}")
+    if not args.json:
+        print(f"A classifier of {x.shape[1]} x {x.shape[2]} digits, as a SavedModel: {dense}")
     options = {name: getattr(args, name) for name in ("target", "method", "seed")}
-    Job(
+    return Job(
         str(dense),
         str(pruned),
-        {**options, "verbose": int(not args.quiet)},
+        {**options, "verbose": _verbose(args)},
         tflite=str(tflite),
         labelled=(x, y),
         attacks=(f"pgd@{DEMO_RADIUS}",),
@@ -184,10 +205,31 @@ def demo_command(args: argparse.Namespace) -> None:
     ).run()
 
 
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+def tell(args: argparse.Namespace, found: Any) -> None:
+    """Prints what a command found, as text or as one line of JSON."""
+    if args.json:
+        figures = (
+            [item.to_dict() for item in found] if isinstance(found, tuple) else found.to_dict()
+        )
+        print(json.dumps(_strict({"command": args.command, "found": figures})))
+    else:
+        print(*(found if isinstance(found, tuple) else (found,)), sep="\n\n")
+
+
+def _strict(value: Any) -> Any:
+    """What JSON has no word for, NaN and infinity, as null."""
+    if isinstance(value, Mapping):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], Any]] = {
     "prune": prune_command,
     "inspect": inspect_command,
     "evaluate": evaluate_command,
+    "certify": certify_command,
     "export": export_command,
     "files": files_command,
     "demo": demo_command,
@@ -203,7 +245,10 @@ def _told(
     line: str | None = None,
 ) -> None:
     """A warning is one line; what libraries say to programmers is not for users."""
-    if issubclass(category, UserWarning):
+    from keras_robust_prune.pruning.target import MissedTarget
+
+    # A missed target is told in the end, by the exit status too.
+    if issubclass(category, UserWarning) and not issubclass(category, MissedTarget):
         print(f"warning: {message}", file=sys.stderr)
 
 
@@ -214,7 +259,7 @@ def run(words: Sequence[str]) -> int:
         words: what stands behind the program's name.
 
     Returns:
-        The exit code: 0, 1 after an error that was told, 130 or 143 after an interruption.
+        The exit status: 0, 1 after an error that was told, 3 after a missed target, 130 or 143 after an interruption.
     """
     try:
         args = parse(words)
@@ -229,7 +274,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: help was asked for, or something is unknown or missing.
     """
-    return parser().parse_args(["--help"] if list(words) in ([], ["help"]) else list(words))
+    asked = ["--help"] if list(words) in ([], ["help"]) else in_absls_forms(words)
+    return parser().parse_args(asked)
 
 
 def execute(args: argparse.Namespace, ending: Ending | None = None) -> int:
@@ -241,7 +287,8 @@ def execute(args: argparse.Namespace, ending: Ending | None = None) -> int:
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _told
             extend(getattr(args, "extensions", ()))
-            COMMANDS[args.command](args)
+            found = COMMANDS[args.command](args)
+            tell(args, found)
     except KeyboardInterrupt:
         return ending.tell()
     except Exception as error:
@@ -252,7 +299,12 @@ def execute(args: argparse.Namespace, ending: Ending | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return ending.tell() if ending.signal else 0
+    if ending.signal:
+        return ending.tell()
+    missed = getattr(getattr(found, "result", None), "missed", "")
+    if missed:
+        print(f"target missed: {missed} What was reached is written.", file=sys.stderr)
+    return MISSED if missed else 0
 
 
 def extend(paths: Sequence[str]) -> None:

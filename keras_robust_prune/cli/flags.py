@@ -7,82 +7,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from absl.flags import argparse_flags
 
-PROGRAM = "keras-robust-prune"
-
-ABOUT = f"""\
-Makes a trained Keras network smaller, without its training data.
-
-  {PROGRAM} demo                                    see it at work
-  {PROGRAM} inspect mnist                           what can be removed
-  {PROGRAM} prune mnist small --tflite=small.tflite half the units of every layer
-  {PROGRAM} evaluate small --data=test.npz          what was kept
-"""
-MORE = f"'{PROGRAM} COMMAND --help' tells more about a command."
-PRUNE = f"""\
-Writes a smaller network.
-
-MODEL is a SavedModel folder written by tf_keras, a .keras or an .h5 file; it is not changed. OUT ends in
-.keras or .h5, or is the name of a SavedModel folder. No data is needed.
-
-  # half the units of every layer, and a file for the phone
-  {PROGRAM} prune mnist small --tflite=small.tflite --quantize=int8
-
-  # half the multiplications, widths in eights; pixels from 0 to 255; a page to read
-  {PROGRAM} prune resnet.h5 small.h5 --measure=macs --input_range=0,255 --round_to=8 \\
-    --data=test.npz --attacks=pgd@2 --report=small.html
-"""
-INSPECT = f"""\
-Lists what can be removed, what a unit of it costs, and which layers are kept and why. Nothing is changed.
-
-Of a .tflite file it lists inputs, outputs, operators, the runtime that it needs and what a GPU refuses.
-
-  {PROGRAM} inspect mnist
-  {PROGRAM} inspect mnist.tflite
-"""
-EVALUATE = f"""\
-Measures accuracy, robustness and agreement with another network.
-
-MODEL is a model or a .tflite file. Attacks follow gradients, which a .tflite file does not have: give the
-Keras model it was made from as --reference.
-
-  {PROGRAM} evaluate small --data=test.npz --attacks=fgsm@0.05,pgd@0.05
-  {PROGRAM} evaluate small.tflite --data=test.npz --attacks=pgd@0.05 --reference=small
-"""
-EXPORT = f"""\
-Writes .tflite files of a model, pruned or not, each checked against the model before any is written.
-
-MODEL is a SavedModel folder written by tf_keras, a .keras or an .h5 file. With several quantizations
-small.tflite becomes small.int8.tflite and so on. Int8 ranges are measured on inputs made from the network, or
-on --calibration.
-
-  # for the camera of a phone whose runtime is TensorFlow Lite 2.16
-  {PROGRAM} export small small.tflite --quantize=int8_uint8 --max_runtime=2.16 --dense_per_tensor
-
-  # two files of a network that takes pixels from 0 to 255
-  {PROGRAM} export resnet.h5 resnet.tflite --quantize=float16,int8 --input_range=0,255
-"""
-FILES = f"""\
-Compares .tflite files in one table: bytes, milliseconds, accuracy, agreement, attacks and corruptions.
-
-The files run in turns, on one and on two threads: median, 5 and 95 % of their times. Attacks that follow
-gradients follow those of --reference, a Keras model; what they find is judged by each file.
-
-  {PROGRAM} files dense.tflite small.tflite small.int8.tflite
-  {PROGRAM} files dense.tflite small.tflite --data=test.npz --attacks=square@0.05,pgd@0.05 --reference=dense
-"""
-DEMO = f"""\
-Prunes a small trained classifier of digits that comes with the package: what was kept?
-
-FOLDER gets the SavedModel that goes in, the smaller one and a .tflite file. Nothing is downloaded.
-
-  {PROGRAM} demo
-  {PROGRAM} demo three_quarters --target=0.75 --method=norm
-"""
+from keras_robust_prune.cli import about
+from keras_robust_prune.cli.about import PROGRAM
 
 
 class Parser(argparse_flags.ArgumentParser):
@@ -92,6 +25,30 @@ class Parser(argparse_flags.ArgumentParser):
         """Ends the program."""
         print(f"error: {message}. See {self.prog} --help.", file=sys.stderr)
         sys.exit(1)
+
+
+def in_absls_forms(words: Sequence[str]) -> list[str]:
+    """The words with absl's other forms of flags spelled out: `-name`, `--switch=true`, `--switch=0`.
+
+    Example:
+        >>> in_absls_forms(["prune", "-overwrite", "--quiet=false", "--input_range", "-1,1"])
+        ['prune', '--overwrite', '--noquiet', '--input_range', '-1,1']
+    """
+    found, rest = [], False
+    for word in words:
+        rest = rest or word == "--"
+        match = None if rest else re.fullmatch(r"-{1,2}([a-z]\w+)(=.*)?", word, re.DOTALL)
+        if match is not None:
+            name, value = match[1], match[2] or ""
+            truth = _TRUTHS.get(value[1:].lower()) if name in SWITCHES else None
+            word = f"--{name}{value}" if truth is None else f"--{truth}{name}"
+        found.append(word)
+    return found
+
+
+SWITCHES = ("dense_per_tensor", "force", "json", "overwrite", "quiet", "trust")
+_TRUTHS = dict.fromkeys(("true", "t", "1", "yes", "y"), "")
+_TRUTHS |= dict.fromkeys(("false", "f", "0", "no", "n"), "no")
 
 
 def comma_list(text: str) -> list[str]:
@@ -105,23 +62,24 @@ def parser() -> Parser:
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "allow_abbrev": False,
     }
-    top = Parser(prog=PROGRAM, description=ABOUT, epilog=MORE, **shape)
+    top = Parser(prog=PROGRAM, description=about.ABOUT, epilog=about.MORE, **shape)
     version = importlib.import_module("keras_robust_prune").__version__
     top.add_argument("--version", action="version", version=f"{PROGRAM} {version}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
-    def command(name: str, arguments: str, about: str) -> Any:
+    def command(name: str, arguments: str) -> Any:
         call = f"{PROGRAM} {name} {arguments} [--flags]"
-        about, _, details = about.partition("\n")
-        text = f"{about}\n{details}"
-        return commands.add_parser(name, usage=call, help=about, description=text, **shape)
+        first, _, details = getattr(about, name.upper()).partition("\n")
+        text = f"{first}\n{details}"
+        return commands.add_parser(name, usage=call, help=first, description=text, **shape)
 
-    _fill_prune(command("prune", "MODEL OUT", PRUNE))
-    _fill_inspect(command("inspect", "MODEL", INSPECT))
-    _fill_evaluate(command("evaluate", "MODEL", EVALUATE))
-    _fill_export(command("export", "MODEL OUT", EXPORT))
-    _fill_files(command("files", "FILE...", FILES))
-    _fill_demo(command("demo", "[FOLDER]", DEMO))
+    _fill_prune(command("prune", "MODEL OUT"))
+    _fill_inspect(command("inspect", "MODEL"))
+    _fill_evaluate(command("evaluate", "MODEL"))
+    _fill_certify(command("certify", "MODEL SMALL"))
+    _fill_export(command("export", "MODEL OUT"))
+    _fill_files(command("files", "FILE..."))
+    _fill_demo(command("demo", "[FOLDER]"))
     return top
 
 
@@ -139,6 +97,7 @@ def _fill_inspect(to: Any) -> None:
     to.add_argument("source", metavar="MODEL", help="what is looked at")
     _add_trust(to)
     _add_keep(to)
+    _add_json(to)
 
 
 def _fill_evaluate(to: Any) -> None:
@@ -149,6 +108,31 @@ def _fill_evaluate(to: Any) -> None:
     _add_range(to)
     _add_seed(to)
     _add_quiet(to)
+
+
+def _fill_certify(to: Any) -> None:
+    to.add_argument("source", metavar="MODEL", help="the network before")
+    to.add_argument("small", metavar="SMALL", help="the network after")
+    _add_trust(to)
+    to.add_argument(
+        "--data",
+        metavar="FILE",
+        help="an .npy or .npz file of inputs (array x), scaled as the network takes them",
+    )
+    to.add_argument(
+        "--eps",
+        type=float,
+        default=0.01,
+        help="how far points are from an input at most, in every coordinate (default: %(default)s)",
+    )
+    to.add_argument(
+        "--num_inputs",
+        type=int,
+        default=100,
+        help="how many of the inputs, from the first (default: %(default)s)",
+    )
+    _add_range(to)
+    _add_json(to)
 
 
 def _fill_files(to: Any) -> None:
@@ -163,6 +147,7 @@ def _fill_files(to: Any) -> None:
     )
     _add_range(to)
     _add_seed(to)
+    _add_quiet(to)
 
 
 def _fill_export(to: Any) -> None:
@@ -179,10 +164,10 @@ def _fill_export(to: Any) -> None:
     )
     _add_calibration(to)
     _add_range(to)
-    to.add_argument(
-        "--dense_per_tensor",
-        action="store_true",
-        help="one scale for the int8 kernel of a Dense layer: for runtimes before 2.17",
+    _add_switch(
+        to,
+        "dense_per_tensor",
+        "one scale for the int8 kernel of a Dense layer: for runtimes before 2.17",
     )
     to.add_argument(
         "--min_agreement",
@@ -197,9 +182,10 @@ def _fill_export(to: Any) -> None:
         help="TensorFlow Lite's version on the device, such as 2.16: files that need a newer one are"
         " not written",
     )
-    to.add_argument("--force", action="store_true", help="write them all the same, with a warning")
+    _add_switch(to, "force", "write them all the same, with a warning")
     _add_overwrite(to)
     _add_seed(to)
+    _add_quiet(to)
 
 
 def _fill_demo(to: Any) -> None:
@@ -284,11 +270,7 @@ def _add_outputs(to: Any) -> None:
         help="numbers in the .tflite file: none, float16, dynamic, int8, int8_float32, int8_uint8 or what"
         " --extensions registered (default: %(default)s)",
     )
-    to.add_argument(
-        "--force",
-        action="store_true",
-        help="write the .tflite file even if it agrees too little with the model",
-    )
+    _add_switch(to, "force", "write the .tflite file even if it agrees too little with the model")
     to.add_argument("--report", metavar="FILE", help="also write this .html page")
     _add_overwrite(to)
 
@@ -297,8 +279,8 @@ def _add_measuring(to: Any) -> None:
     to.add_argument(
         "--data",
         metavar="FILE",
-        help="an .npz file of labelled inputs: arrays x, scaled as the network takes them, and y; for"
-        " several inputs one array per input, by its name. They are measured on; nothing is decided on"
+        help="an .npz file of labelled inputs: arrays x, scaled as the network takes them, and y (or x_test"
+        " and y_test); for several inputs one array per input, by its name. They are measured on; nothing is decided on"
         " them",
     )
     to.add_argument(
@@ -355,15 +337,12 @@ def _add_seed(to: Any) -> None:
 
 
 def _add_overwrite(to: Any) -> None:
-    to.add_argument("--overwrite", action="store_true", help="replace what is there")
-    to.add_argument("--nooverwrite", dest="overwrite", action="store_false", help=argparse.SUPPRESS)
+    _add_switch(to, "overwrite", "replace what is there")
 
 
 def _add_trust(to: Any) -> None:
-    to.add_argument(
-        "--trust",
-        action="store_true",
-        help="load MODEL even if its file would run code of its own, as Lambda layers do",
+    _add_switch(
+        to, "trust", "load MODEL even if its file would run code of its own, as Lambda layers do"
     )
     to.add_argument(
         "--extensions",
@@ -375,6 +354,15 @@ def _add_trust(to: Any) -> None:
 
 
 def _add_quiet(to: Any) -> None:
-    to.add_argument(
-        "--quiet", action="store_true", help="print what was found, but not how far the work is"
-    )
+    _add_switch(to, "quiet", "print what was found, but not how far the work is")
+    _add_json(to)
+
+
+def _add_json(to: Any) -> None:
+    _add_switch(to, "json", "print every figure as one line of JSON, and nothing else")
+
+
+def _add_switch(to: Any, name: str, text: str) -> None:
+    """A flag that is on or off, `--name` or `--noname`; `in_absls_forms` knows the rest."""
+    to.add_argument(f"--{name}", action="store_true", help=text)
+    to.add_argument(f"--no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)

@@ -42,7 +42,6 @@ class LiteFile:
         source = path if isinstance(path, bytes) else os.fspath(path)
         try:
             self._interpreter = backends.interpreter(source, keep_tensors=keep_tensors)
-            self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             name = "These bytes are" if isinstance(path, bytes) else f"{source!r} is"
             raise ValueError(

@@ -121,7 +121,6 @@ def in_turns(paths: Sequence[str], num_threads: int, runs: int) -> list[list[flo
     """Milliseconds of every run of every file; the files take turns, so that all meet the same disturbances."""
     interpreters = [backends.interpreter(path, num_threads) for path in paths]
     for interpreter in interpreters:
-        interpreter.allocate_tensors()
         for detail in interpreter.get_input_details():
             interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         interpreter.invoke()

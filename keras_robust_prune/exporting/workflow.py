@@ -24,10 +24,35 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io import outputs, reading, writing
 from keras_robust_prune.keras_io.outputs import Output
 from keras_robust_prune.pruning.prune import prune
+from keras_robust_prune.pruning.result import PruningResult
 from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 # Inputs on which int8 ranges are measured.
 INT8_INPUTS = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a job did; prints as the report and what was written.
+
+    Attributes:
+        result: of pruning.
+        report: everything that was measured.
+        written: the paths of all that was written.
+    """
+
+    result: PruningResult
+    report: Report
+    written: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure as plain values, ready for JSON."""
+        pairs = [[item.to_dict() for item in pair] for pair in self.report.pairs]
+        found = {before["name"]: {"before": before, "after": after} for before, after in pairs}
+        return {**self.result.to_dict(), "measured": found, "written": list(self.written)}
+
+    def __str__(self) -> str:
+        return "\n".join(["", str(self.report), *(f"Written: {path}" for path in self.written)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +101,8 @@ class Job:
             found.append(Output("--checkpoint", checkpoint, outputs.CHECKPOINT, resumed=True))
         return found
 
-    def run(self) -> None:
-        """Prunes, measures, writes every output and prints the report."""
+    def run(self) -> Outcome:
+        """Prunes, measures and writes every output."""
         outputs.check(self.outputs(), {"MODEL": self.source, **self.inputs}, self.overwrite)
         if self.report:
             require_matplotlib()
@@ -106,8 +131,8 @@ class Job:
         if self.report:
             with writing.replacing(self.report, outputs.PAGE, self.overwrite) as draft:
                 draft.write_text(report.to_html(), encoding="utf-8")
-        written = [output.path for output in self.outputs() if not output.resumed]
-        print("", report, *(f"Written: {path}" for path in written), sep="\n")
+        written = tuple(str(output.path) for output in self.outputs() if not output.resumed)
+        return Outcome(result, report, written)
 
     def seen(self, dense: Any, specs: Sequence[InputSpec]) -> Any:
         """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""

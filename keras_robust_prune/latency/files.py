@@ -234,7 +234,6 @@ def _listed(folder: Path) -> list[dict[str, str]]:
 def _turn(path: Path, seconds: float, num_threads: int) -> float:
     """Milliseconds of the fastest run of a probe within a moment."""
     interpreter = backends.interpreter(path, num_threads)
-    interpreter.allocate_tensors()
     for _ in range(2):
         interpreter.invoke()
     times: list[float] = []

@@ -21,14 +21,15 @@ from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.constants import without_dead_units
-from keras_robust_prune.methods.measures import Limits, removed_of
-from keras_robust_prune.methods.problem import COUNTED, Method, Problem, PruningState
+from keras_robust_prune.methods.measures import Limits
+from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.pruning.checkpoint import Checkpoint
 from keras_robust_prune.pruning.repeating import repeatable
-from keras_robust_prune.pruning.result import PruningResult, fraction_removed, tier_of
+from keras_robust_prune.pruning.result import PruningResult, tier_of
 from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
+from keras_robust_prune.pruning.target import MissedTarget, Target
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups, kept_names
@@ -41,9 +42,6 @@ from keras_robust_prune.training.wrappers import (
     wrap_graph,
     write_weights,
 )
-
-# A target that is missed by more is worth a warning; less comes of whole widths.
-MISSED = 0.05
 
 
 class Pruner:
@@ -98,8 +96,7 @@ class Pruner:
         self.dense = without_dead_units(given, groups, self.inputs)
         self.groups = groups if self.dense is given else find_groups(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.groups))
-        self.stopped = ""
-        self.criterion = ""
+        self.stopped = self.missed = self.criterion = ""
         self._options: dict[str, Any] = {
             "input_range": self.inputs,
             "calibration": "weights"
@@ -224,7 +221,9 @@ class Pruner:
                 break
         hooks.on_train_end()
         self._follow(plans)
-        self._check_target()
+        self.missed = "" if self.stopped else self._target.missed(self.graph, self.plan)
+        if self.missed:
+            warnings.warn(self.missed, MissedTarget, stacklevel=2)
         self.criterion = "" if self._criterion is None else self._criterion.met_by(self.graph)
         return history
 
@@ -257,7 +256,7 @@ class Pruner:
         Args:
             history: what `fit` returned.
         """
-        graph = self.graph
+        graph, target = self.graph, self._target
         return PruningResult(
             model=self.model,
             plan=self.plan,
@@ -269,35 +268,18 @@ class Pruner:
             stopped=self.stopped,
             criterion=self.criterion,
             inputs=self.inputs,
-            measure=self._wanted["measure"],
-            asked=self._asked(),
+            measure=target.name,
+            asked=target.asked,
+            removed=target.removed(graph, self.plan),
+            missed=self.missed,
         )
 
-    def _asked(self) -> float:
-        """The fraction that was to be removed."""
-        return max(self._problem(0).fractions(1.0), default=0.0)
-
-    def _check_target(self) -> None:
-        """Warns where the run ended clearly beside its target."""
-        measure, asked = self._wanted["measure"], self._asked()
-        if isinstance(measure, str) and measure in COUNTED:
-            removed = fraction_removed(self.dense, self.graph, self.plan, measure)
-            beside = abs(removed - asked)
-        else:  # what a device counts comes in stairs: the last one may take more than was asked for
-            removed = removed_of(measure, self.dense, self.groups.groups, self.plan)
-            beside = asked - removed
-        measure = getattr(measure, "name", measure)
-        widths = self.plan.widths.values()  # whole units: each group may be beside by one
-        if self.stopped or beside <= max(MISSED, len(widths) / sum(widths)):
-            return
-        limits = [f"round_to={self._options['round_to']}"] * (self._options["round_to"] > 1)
-        limits += ["layers that are kept"] * bool(self.groups.kept)
-        warnings.warn(
-            f"{removed:.1%} of the {measure} were removed, {asked:.1%} were asked for: every layer keeps a"
-            f" unit{''.join(f', {limit}' for limit in limits)}. krp.inspect(model) tells what"
-            " can be removed.",
-            stacklevel=3,
-        )
+    @property
+    def _target(self) -> Target:
+        """What was to be removed."""
+        asked = max(self._problem(0).fractions(1.0), default=0.0)
+        round_to = self._options["round_to"]
+        return Target(self._wanted["measure"], asked, self.dense, self.groups, round_to)
 
     def _problem(self, verbose: int, stages: Stages = NONE) -> Problem:
         given = {**self._wanted, **self._options, "verbose": verbose, "stages": stages}

@@ -12,7 +12,6 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.problem import Method
 from keras_robust_prune.pruning.plotting import drawn
 from keras_robust_prune.reporting.tables import as_html
-from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.surgery.summary import Comparison, compare
 
@@ -44,14 +43,6 @@ def tier_of(
     return f"T2: {len(examples):,} unlabelled inputs"
 
 
-def fraction_removed(dense: Graph, pruned: Graph, plan: Plan, measure: str) -> float:
-    """What was removed of what the target counts: `"units"`, `"params"` or `"macs"`."""
-    if measure == "units":
-        return plan.fraction
-    count = num_macs if measure == "macs" else (lambda graph: graph.num_params)
-    return 1.0 - count(pruned) / max(count(dense), 1)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class PruningResult:
     """A pruned network and how it came about.
@@ -68,6 +59,8 @@ class PruningResult:
         inputs: what each input of the network may be.
         measure: what the target counts.
         asked: the fraction of it that was to be removed.
+        removed: the fraction that was removed; beside `asked` where widths allow no better.
+        missed: how clearly that misses `asked`, and why; empty if it does not.
         criterion: what was asked with `stop=`, and what the model keeps of it, measured again.
     """
 
@@ -83,11 +76,8 @@ class PruningResult:
     inputs: tuple[InputSpec, ...] = ()
     measure: str = "units"
     asked: float = 0.0
-
-    @property
-    def removed(self) -> float:
-        """The fraction that was removed of what the target counts; beside `asked` where widths allow no better."""
-        return fraction_removed(self.dense, self.graph, self.plan, self.measure)
+    removed: float = 0.0
+    missed: str = ""
 
     @property
     def promise(self) -> str:
@@ -138,6 +128,19 @@ class PruningResult:
             ValueError: matplotlib is not installed.
         """
         return drawn(self.comparison, self.history)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure as plain values, ready for JSON."""
+        before, after = self.comparison.before, self.comparison.after
+        named = ("method", "tier", "measure", "asked", "removed", "missed", "stopped", "criterion")
+        return {
+            **{name: getattr(self, name) for name in named},
+            "params": [before.params, after.params],
+            "macs": [before.macs, after.macs],
+            "units": {name: [n, len(self.plan.kept(name))] for name, n in self.plan.widths.items()},
+            "inputs": [str(spec) for spec in self.inputs],
+            "history": {name: [float(v) for v in values] for name, values in self.history.items()},
+        }
 
     def __repr__(self) -> str:
         return f"PruningResult({self.method}, {self.plan.fraction:.1%} of units removed)"

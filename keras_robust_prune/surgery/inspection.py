@@ -56,6 +56,22 @@ class Inspection:
     def _repr_html_(self) -> str:
         return as_html([self.title, *self.tables])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, ready for JSON."""
+        groups = []
+        for group in self.groups.groups:
+            cost = unit_cost(self.graph, group)
+            layers = {"producers": list(group.producers), "consumers": list(group.consumers)}
+            costs = {"params_per_unit": float(cost.params), "macs_per_unit": float(cost.macs)}
+            groups.append({"name": group.name, "units": group.num_units, **layers, **costs})
+        return {
+            "name": self.graph.name,
+            "params": self.graph.num_params,
+            "macs": num_macs(self.graph),
+            "groups": groups,
+            "kept": [dataclasses.asdict(item) for item in self.groups.kept],
+        }
+
 
 def _listed(names: tuple[str, ...], at_most: int = 3) -> str:
     """Names, the later ones counted where they are many."""

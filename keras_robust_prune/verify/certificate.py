@@ -110,6 +110,12 @@ class Certificate:
         rows = [(name, f"{held.sum():,}", f"{held.mean():.4f}") for name, held in self._verdicts]
         return Table(("proven", "inputs", "share"), rows)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, ready for JSON."""
+        named = ("eps", *VERDICTS, "deviation_lower", "deviation_upper")
+        arrays = {name: getattr(self, name).tolist() for name in named}
+        return {"num_inputs": len(self.eps), "aligned": self.aligned, **arrays}
+
     def __str__(self) -> str:
         lines = [
             f"  {name:<21}  {held.sum():6d}  {held.mean():.4f}" for name, held in self._verdicts
