@@ -8,7 +8,7 @@ nested models are flattened by `reading`, so a graph has no levels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -186,6 +186,42 @@ class Graph:
             layers={name: layer for name, layer in self.layers.items() if name in used},
             nodes=nodes,
             outputs=outputs,
+            output_structure=None,
+            sequential=False,
+        )
+
+    def beginning_at(self, refs: Sequence[Ref], position: int) -> Graph:
+        """The part of the graph from the node at a position on, with the tensors that cross as its inputs.
+
+        Args:
+            refs: every tensor computed before that is read from there on, each the only output of its node.
+            position: in `nodes`.
+
+        Returns:
+            A graph whose inputs are called like the nodes that computed them; outputs from before the cut are left out.
+        """
+        layers, nodes = {}, []
+        for ref in refs:
+            node = self.node[ref.node]
+            if self.layers[node.layer].is_input:
+                layers[node.layer], name = self.layers[node.layer], node.layer
+            else:
+                name = f"{node.name}__cut"
+                key = "batch_input_shape" if self.keras == "tf_keras" else "batch_shape"
+                shape = (None, *node.shapes[0])
+                config = {key: shape, "dtype": "float32", "name": name}
+                layers[name] = Layer(name, INPUT, config)
+            nodes.append(Node(node.name, name, shapes=node.shapes))
+        nodes += self.nodes[position:]
+        layers.update({node.layer: self.layers[node.layer] for node in self.nodes[position:]})
+        known = {node.name for node in nodes}
+        return dataclasses.replace(
+            self,
+            layers=layers,
+            nodes=tuple(nodes),
+            inputs=tuple(refs),
+            outputs=tuple(ref for ref in self.outputs if ref.node in known),
+            input_structure=None,
             output_structure=None,
             sequential=False,
         )

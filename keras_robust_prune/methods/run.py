@@ -15,6 +15,7 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.repair import consumers
+from keras_robust_prune.methods.repair.frontier import Frontier
 from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
 from keras_robust_prune.methods.stages import Stage
 from keras_robust_prune.surgery.groups import ChannelGroup
@@ -140,10 +141,7 @@ class Run:
         key = tuple(id(graph.layers.get(layer)) for layer in before.layers)
         known = self._moments.pop(name, None)
         if known is None or known[0] != key:
-            pruned = self.dense if self._is_dense(graph, before) else split
-            found = measure(
-                self.dense, pruned, name, self.inputs[0][: self.num_measured], self.problem.seed
-            )
+            found = self._measured(graph, split, name, self._is_dense(graph, before))
             known = key, graph, found  # the graph keeps its layers, and so their identities, alive
         self._moments[name] = known
         while sum(moments.nbytes for *_, moments in self._moments.values()) > _REMEMBERED:
@@ -161,6 +159,22 @@ class Run:
             if name in graph.layers
         ]
         return all(now[key] is then[key] for now, then in pairs for key in then)
+
+    def _measured(self, graph: Graph, split: Graph, name: str, is_dense: bool) -> Moments:
+        """Moments of a consumer, measured from where both networks are known on."""
+        sources = self.inputs[0][: self.num_measured]
+        begun = self._frontiers[0].part(self.problem.graph, self.dense, name)
+        if is_dense:
+            return measure(self.dense, self.dense, name, sources, self.problem.seed, (begun, begun))
+        parts = begun, self._frontiers[1].part(graph, split, name)
+        return measure(self.dense, split, name, sources, self.problem.seed, parts)
+
+    @cached_property
+    def _frontiers(self) -> tuple[Frontier, Frontier]:
+        """Of the dense network and of the pruned one."""
+        sources = self.inputs[0][: self.num_measured]
+        one, other = (Frontier(self.dense, self.consumers, sources) for _ in range(2))
+        return one, other
 
     def equations(
         self, graph: Graph, plan: Plan, group: ChannelGroup

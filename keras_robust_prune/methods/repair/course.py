@@ -23,7 +23,7 @@ from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scor
 _BATCH, _RATE = 64, 2e-3
 _LARGE_BATCH, _LARGE_RATE, _LARGE_STEPS = 32, 5e-4, 200  # where inputs stay where they are
 _REPEATS = 4  # how often a batch whose dense answers are known comes again
-_WORK = 4e12  # multiplications that training may take
+_WORK = 3e12  # multiplications that training may take
 _FEWEST, _MOST = 50, 6000
 _WARM_UP = 50  # steps
 _TIMED = 3  # steps from which a time limit is turned into a number of steps

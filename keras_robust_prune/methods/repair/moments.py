@@ -15,11 +15,13 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.methods.repair.consumers import branch_of, matrix, moments_of_rows, rows_of
+from keras_robust_prune.methods.repair.frontier import Part
 from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.synthesis.activity import Activity, gain
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ROWS = 10_000  # positions that are measured, over one half of the inputs
+_NUMBERS = 2**24  # in the rows that are made at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +63,7 @@ def measure(
     name: str,
     sources: Sequence[Sequence[np.ndarray]],
     seed: int = 0,
+    parts: tuple[Part, Part] | None = None,
 ) -> Moments:
     """Second moments of one consumer on some inputs.
 
@@ -71,14 +74,16 @@ def measure(
         sources: kinds of inputs that count alike, however many they are; each one array per network
             input.
         seed: of the positions drawn where there are more than enough.
+        parts: where to begin in the dense and in the pruned network; None begins at the inputs.
     """
-    probed = _Probed(dense, pruned, name)
+    parts = parts or (Part(dense, sources), Part(pruned, sources))
+    probed = _Probed(dense, pruned, name, parts)
     rng = np.random.default_rng([seed, 2])
+    kinds = range(len(sources))
     if min(len(inputs[0]) for inputs in sources) < 2:
-        return _mean([probed.moments(inputs, rng) for inputs in sources])
+        return _mean([probed.moments(kind, slice(None), rng) for kind in kinds])
     one, other = (
-        _mean([probed.moments([x[k::2] for x in inputs], rng) for inputs in sources])
-        for k in (0, 1)
+        _mean([probed.moments(kind, slice(k, None, 2), rng) for kind in kinds]) for k in (0, 1)
     )
     return dataclasses.replace(_mean([one, other]), halves=(one, other))
 
@@ -132,7 +137,7 @@ def _energy(squares: float, cross: np.ndarray) -> float:
 class _Probed:
     """Rows and targets of one consumer."""
 
-    def __init__(self, dense: Graph, pruned: Graph, name: str) -> None:
+    def __init__(self, dense: Graph, pruned: Graph, name: str, parts: tuple[Part, Part]) -> None:
         calls = dense.calls[name]
         self.layer = pruned.layers[name]
         self.branch = branch_of(pruned, name)
@@ -141,38 +146,45 @@ class _Probed:
         others = self.branch.others if self.branch else ()
         self.count, total = len(calls), len(calls) + len(others)
         here, there = [*sources, *others], [*targets, *others]
+        first, second = parts
         if dense is pruned:
-            self.taps, self.where = [ActivationProbe(dense, [*here, *there])], [(0, 0), (0, total)]
-        else:
             self.taps, self.where = (
-                [ActivationProbe(pruned, here), ActivationProbe(dense, there)],
-                [(0, 0), (1, 0)],
+                [ActivationProbe(first.graph, [*here, *there])],
+                [(0, 0), (0, total)],
             )
+            self.sources = [first.sources]
+        else:
+            self.taps = [ActivationProbe(second.graph, here), ActivationProbe(first.graph, there)]
+            self.where = [(0, 0), (1, 0)]
+            self.sources = [second.sources, first.sources]
         self.total = total
 
-    def batches(self, inputs: Sequence[np.ndarray]) -> Iterator[tuple[list[Any], list[Any]]]:
-        """What the pruned network computes and what the dense one does, batch by batch."""
+    def batches(self, kind: int, which: slice) -> Iterator[tuple[list[Any], list[Any], float]]:
+        """What the pruned network computes and what the dense one does, batch by batch, and the batch's share."""
         size = min(taps.batch_size() for taps in self.taps)
-        for k in range(0, len(inputs[0]), size):
-            found = [taps.batch([x[k : k + size] for x in inputs]) for taps in self.taps]
-            now, then = (found[which][first : first + self.total] for which, first in self.where)
-            yield now, then
+        arrays = [[x[which] for x in sources[kind]] for sources in self.sources]
+        count = len(arrays[0][0])
+        for k in range(0, count, size):
+            found = [
+                taps.batch([x[k : k + size] for x in inputs])
+                for taps, inputs in zip(self.taps, arrays, strict=True)
+            ]
+            now, then = (found[index][first : first + self.total] for index, first in self.where)
+            yield now, then, min(size, count - k) / count
 
-    def moments(self, inputs: Sequence[np.ndarray], rng: np.random.Generator) -> Moments:
+    def moments(self, kind: int, which: slice, rng: np.random.Generator) -> Moments:
+        """Moments on some of the inputs of one kind."""
         num_rows, num_targets = self.shape
         gram, cross = np.zeros((num_rows, num_rows)), np.zeros((num_rows, num_targets))
         total, squares = 0, 0.0
-        for now, then in self.batches(inputs):
+        for now, then, share in self.batches(kind, which):
             pairs = zip(then[self.count :], now[self.count :], strict=True)
             missing = [np.asarray(a) - np.asarray(b) for a, b in pairs]
             for source, target in zip(now[: self.count], then[: self.count], strict=True):
                 target = np.asarray(target)
                 if self.branch:
                     target = target + sum(missing) / self.branch.scale
-                share = len(target) / len(inputs[0])
-                target = target.reshape(-1, target.shape[-1])
-                rows = np.asarray(rows_of(self.layer, source))
-                rows, target = _drawn(rows, target, share, rng)
+                rows, target = self._drawn(source, target, share, rng)
                 rows = np.concatenate([rows, np.ones((len(rows), 1))], 1)  # float64
                 target = target.astype("float64")
                 gram += rows.T @ rows
@@ -182,15 +194,25 @@ class _Probed:
         gram, cross, squares = gram / total, cross / total, squares / total
         return Moments(gram, cross, squares, _energy(squares, cross), count=total)
 
-
-def _drawn(
-    rows: np.ndarray, targets: np.ndarray, share: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    most = max(1, round(_ROWS * share))
-    if len(rows) <= most:
-        return rows, targets
-    chosen = rng.choice(len(rows), most, replace=False)
-    return rows[chosen], targets[chosen]
+    def _drawn(
+        self, source: Any, target: np.ndarray, share: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and targets at as many positions as are wanted of a batch; rows take memory: a few inputs at a time."""
+        count, positions = len(target), int(np.prod(target.shape[1:-1]))
+        target = target.reshape(-1, target.shape[-1])
+        most = max(1, round(_ROWS * share))
+        chosen = np.arange(len(target))
+        if len(target) > most:
+            chosen = np.sort(rng.choice(len(target), most, replace=False))
+        each = max(1, int(_NUMBERS // max(positions * self.shape[0], 1)))
+        found = []
+        for first in range(0, count, each):
+            mine = chosen[np.searchsorted(chosen, first * positions) :]
+            mine = mine[: np.searchsorted(mine, (first + each) * positions)]
+            if len(mine):
+                rows = np.asarray(rows_of(self.layer, source[first : first + each]))
+                found.append(rows[mine - first * positions])
+        return np.concatenate(found), target[chosen]
 
 
 def estimate(dense: Graph, name: str, tensors: Mapping[Ref, Gaussian | None]) -> Moments | None:

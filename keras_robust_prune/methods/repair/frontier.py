@@ -1,0 +1,156 @@
+"""Where measuring begins: not at the inputs, but at the last tensors that are known for all of them.
+
+Consumers are measured in the order of the graph. Run from the inputs, each of them costs a pass through everything
+before it, and a network of n layers n/2 passes. What crosses a cut in front of a consumer stays the same as long as no
+layer before the cut changes; the next consumer is measured from there.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_robust_prune.graph.graph import Graph, Layer, Ref
+from keras_robust_prune.layers.base import known_size, layer_type
+from keras_robust_prune.synthesis.probe import ActivationProbe
+from keras_robust_prune.synthesis.synthesis import PER_VALUE
+
+_BYTES = 2**29  # of one cut's tensors
+_ALL_BYTES = 2**30  # of all that are kept
+_WORK = 2e10  # multiplications that a cut has to save, on all inputs
+
+
+class Part(NamedTuple):
+    """A network from some of its tensors on, and what they are on the inputs at hand.
+
+    Attributes:
+        graph: begins at those tensors.
+        sources: kinds of inputs; each one array per tensor, in the order of `graph.inputs`.
+    """
+
+    graph: Graph
+    sources: Sequence[Sequence[np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cut:
+    """Tensors that cross the graph in front of a node, for all inputs."""
+
+    refs: tuple[Ref, ...]
+    before: tuple[Layer, ...]
+    sources: Sequence[Sequence[np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for arrays in self.sources for array in arrays)
+
+    def holds(self, graph: Graph) -> bool:
+        """Whether all layers before it are those it was computed with."""
+        return all(graph.layers.get(layer.name) is layer for layer in self.before)
+
+
+class Frontier:
+    """The cuts of one network, as far as it has been measured.
+
+    Where cuts lie, and from which cut the next is computed, is fixed from the start: what is measured does not depend,
+    to the last bit, on what was measured before.
+
+    Args:
+        split: the dense network, activations split off; a pruned one in full shape has the same calls.
+        consumers: the layers that are measured.
+        sources: kinds of inputs; each one array per network input.
+        work: how many multiplications, on all inputs, a cut has to save.
+    """
+
+    def __init__(
+        self,
+        split: Graph,
+        consumers: Sequence[str],
+        sources: Sequence[Sequence[np.ndarray]],
+        work: float = _WORK,
+    ) -> None:
+        self.sources = sources
+        self._place = {node.name: index for index, node in enumerate(split.nodes)}
+        self._positions = [0]
+        self._cuts: dict[int, _Cut] = {}
+        count = sum(len(arrays[0]) for arrays in sources)
+        for position in sorted({self._before(split, name) for name in consumers}):
+            cost = count * _cost(split, self._positions[-1], position)
+            if cost >= work and _fits(split, _crossing(split, position), count):
+                self._positions.append(position)
+
+    def _before(self, split: Graph, consumer: str) -> int:
+        """The last position at which all that a consumer reads is known, or still to come."""
+        read = [ref for node in split.calls[consumer] for ref in node.inputs]
+        return min(self._place[ref.node] for ref in read) + 1
+
+    def part(self, graph: Graph, split: Graph, consumer: str) -> Part:
+        """A network from the last cut before a consumer on; what its outputs are added to is in it, too.
+
+        Args:
+            graph: the network as it stands; a cut holds as long as the layers before it are the same objects.
+            split: the same with activations split off.
+            consumer: the layer's name.
+        """
+        wanted = self._before(split, consumer)
+        index = bisect.bisect_right(self._positions, wanted) - 1
+        return self._at(graph, split, index)
+
+    def _at(self, graph: Graph, split: Graph, index: int) -> Part:
+        """The network from one of the cuts on; the whole of it from the first."""
+        if not index:
+            return Part(split, self.sources)
+        position = self._positions[index]
+        cut = self._cuts.get(position)
+        if cut is None or not cut.holds(graph):
+            crossing = _crossing(split, position)
+            found = _run(self._at(graph, split, index - 1), crossing)
+            cut = _Cut(crossing, _layers_before(graph, split, position), found)
+            self._cuts[position] = cut
+            self._forget(position)
+        return Part(split.beginning_at(cut.refs, position), cut.sources)
+
+    def _forget(self, last: int) -> None:
+        """Let go of the earliest cuts while all together are too large."""
+        for position in sorted(self._cuts):
+            if position != last and sum(c.nbytes for c in self._cuts.values()) > _ALL_BYTES:
+                del self._cuts[position]
+
+
+def _cost(split: Graph, first: int, last: int) -> float:
+    """What the calls between two positions take on one input, in multiplications."""
+    nodes = split.nodes[first:last]
+    macs = sum(layer_type(split.layer_of(node)).macs(split, node) for node in nodes)
+    values = sum(known_size(shape) for node in nodes for shape in node.shapes)
+    return max(macs, PER_VALUE * values)
+
+
+def _fits(split: Graph, crossing: Sequence[Ref], count: int) -> bool:
+    """Whether tensors can be kept for all inputs, and a network that begins at them computes the same."""
+    if not crossing or any(ref.output or None in split.shape(ref) for ref in crossing):
+        return False
+    if any(layer_type(layer).marks_steps(layer) for layer in split.layers.values()):
+        return False  # a mask of steps goes from layer to layer unseen
+    return 4 * count * sum(known_size(split.shape(ref)) for ref in crossing) <= _BYTES
+
+
+def _crossing(split: Graph, position: int) -> tuple[Ref, ...]:
+    """Tensors computed before a position that are read from there on."""
+    earlier = {node.name for node in split.nodes[:position]}
+    read = [ref for node in split.nodes[position:] for ref in node.inputs]
+    return tuple(dict.fromkeys(ref for ref in read if ref.node in earlier))
+
+
+def _layers_before(graph: Graph, split: Graph, position: int) -> tuple[Layer, ...]:
+    """The layers, as the network holds them, that are called before a position."""
+    names = dict.fromkeys(node.layer for node in split.nodes[:position])
+    return tuple(graph.layers[name] for name in names if name in graph.layers)
+
+
+def _run(part: Part, refs: Sequence[Ref]) -> list[list[np.ndarray]]:
+    probe = ActivationProbe(part.graph, refs)
+    return [probe.run(arrays) for arrays in part.sources]

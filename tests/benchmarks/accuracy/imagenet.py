@@ -1,0 +1,128 @@
+"""`efficientnet_lite0` on ImageNet's photographs: what is left of its accuracy, and which ingredient does it.
+
+    python -m tests.benchmarks imagenet --shared=../shared --rows=macs:.3:T1:default
+    python -m tests.benchmarks imagenet --rows=macs:.3:T1:norm,macs:.3:T1:reconstruct,macs:.3:T2:default
+
+A row is measure:target:tier:variant. With T1 no image is read and all 500 are measured on; with T2 every fourth is
+calibration, and the others are measured on. Variants switch one ingredient off or exchange it, see `VARIANTS`.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.methods.by_cost import ByCost
+from keras_robust_prune.methods.problem import Problem
+from keras_robust_prune.methods.registry import method_for
+from keras_robust_prune.methods.repair.distillation import Distillation
+from keras_robust_prune.methods.repair.least_squares import LeastSquares
+from keras_robust_prune.methods.robust import Robust
+from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.groups import find_groups
+from keras_robust_prune.synthesis.kinds import Synthesis
+from tests.benchmarks.benchmark import SHARED, Benchmark
+
+# What stands for each name; "default" is the method as it comes.
+VARIANTS: dict[str, Any] = {
+    "default": Robust(),
+    "norm": method_for("norm"),
+    "reconstruct": Robust(repair="reconstruct"),
+    "reconstruct, no activity": Robust(ByCost(activity=False), repair="reconstruct"),
+    "reconstruct, photographs": Robust(repair="reconstruct", synthesis="photographs"),
+    "reconstruct, 512 photographs": Robust(
+        repair="reconstruct", synthesis=Synthesis("photographs", num_inputs=512)
+    ),
+    "reconstruct, procedural": Robust(repair="reconstruct", synthesis="procedural"),
+    "reconstruct, inverted": Robust(repair="reconstruct", synthesis="inverted"),
+    "photographs": Robust(synthesis="photographs"),
+    "inverted": Robust(synthesis="inverted"),
+    "800 steps": Robust(repair=(LeastSquares(), Distillation(num_steps=800))),
+}
+ROWS = flags.DEFINE_list(
+    "rows", ["macs:.3:T1:reconstruct; photographs"], "measure:target:tier:variant, `;` for commas."
+)
+SEEDS = flags.DEFINE_list("seeds", ["0"], "Which seeds.")
+NUMBERS = ("accuracy", "top5", "seconds", "cpu_seconds", "gigabytes", "macs", "params")
+
+
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """The centre 224 of every image, `(500, 224, 224, 3)` in 0..255, and their classes."""
+    tf = backends.tensorflow()
+    paths = sorted((Path(SHARED.value) / "data/imagenet").glob("*.jpg"))
+    read_ = [np.asarray(tf.io.decode_jpeg(path.read_bytes(), channels=3)) for path in paths]
+    x = np.stack([image[16:240, 16:240] for image in read_]).astype("float32")
+    return x, np.array([int(path.stem) for path in paths])
+
+
+def cases() -> Iterator[dict[str, str]]:
+    """Every run."""
+    for seed in SEEDS.value:
+        for row in ROWS.value:
+            measure, target, tier, variant = row.split(":")
+            yield {
+                "measure": measure,
+                "target": target,
+                "tier": tier,
+                "variant": variant.replace(";", ","),
+                "seed": seed,
+            }
+
+
+def measure_run(
+    measure: str, target: str, tier: str, variant: str, seed: str
+) -> Iterator[dict[str, float]]:
+    """One pruning and what it kept."""
+    x, y = images()
+    graph = read(Path(SHARED.value) / "zoo" / "efficientnet_lite0.h5")
+    calibration = None
+    if tier == "T2":
+        calibration, rest = x[::4], np.arange(len(x)) % 4 > 0
+        x, y = x[rest], y[rest]
+    groups = find_groups(graph)
+    problem = Problem(
+        graph,
+        groups,
+        target=float(target),
+        measure=measure,
+        input_range=(0.0, 255.0),
+        calibration=calibration,
+        seed=int(seed),
+    )
+    began = time.monotonic()
+    *_, state = VARIANTS[variant].steps(problem)
+    small = cut(state.graph, groups, state.plan)
+    seconds, usage = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
+    order = np.argsort(-build(small).predict(x, batch_size=50, verbose=0), -1)[:, :5]
+    numbers = (
+        (order[:, 0] == y).mean(),
+        (order == y[:, None]).any(1).mean(),
+        seconds,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss / 2**20,
+        num_macs(small) / num_macs(graph),
+        small.num_params / graph.num_params,
+    )
+    yield dict(zip(NUMBERS, (round(float(number), 4) for number in numbers), strict=True))
+
+
+BENCHMARK = Benchmark(
+    cases=cases,
+    measure=measure_run,
+    quick={"rows": ["macs:.3:T1:norm"]},
+    chart=("accuracy", "top5"),
+    isolated=True,
+)
+
+
+if __name__ == "__main__":
+    BENCHMARK.run(__spec__.name)
