@@ -2,8 +2,9 @@
 
     python -m tests.fuzz_files --count=2000
 
-Every file is opened in a process of its own, forked from one that has imported TensorFlow and used it for nothing. A
-crash, a hang, a payload that ran, a file left behind or an error that is not ours is printed with the file that did it.
+Every file is opened in a process of its own, forked from one that has imported TensorFlow and used it for nothing: a
+model is inspected, a `.tflite` file inspected and evaluated. A crash, a hang, a payload that ran, a file left behind or
+an error that is not ours is printed with the file that did it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import h5py  # noqa: F401, the processes that are forked have it
 import hostile_files
+import numpy as np
 from networks import network
 
+import keras_robust_prune as krp
 from keras_robust_prune import ModelError, backends
 from keras_robust_prune.surgery.inspection import inspect
 
@@ -63,7 +66,14 @@ def grow(content: bytes, rng: random.Random) -> bytes:
     return content[:place] + b"9999999999"[: rng.randint(1, 10)] + content[place:]
 
 
-MUTATIONS: tuple[Mutation, ...] = (flip, truncate, splice, grow)
+def noted(content: bytes, rng: random.Random) -> bytes:
+    """A number of four bytes, such as an offset, a length or a kind, becomes another one."""
+    place = 4 * rng.randrange(max(1, len(content) // 4))
+    number = rng.choice([0, 1, 2, 255, 1 << 16, (1 << 31) - 1, (1 << 32) - 1, rng.getrandbits(32)])
+    return content[:place] + number.to_bytes(4, "little") + content[place + 4 :]
+
+
+MUTATIONS: tuple[Mutation, ...] = (flip, truncate, splice, grow, noted)
 
 
 def seeds(folder: Path) -> list[Path]:
@@ -80,6 +90,10 @@ def seeds(folder: Path) -> list[Path]:
                 for label, make in hostile_files.LAMBDAS.items():
                     (place / label).mkdir()
                     hostile_files.written(kind, make, place / label)
+            for number, quantize in enumerate((None, "dynamic", "int8")):
+                (folder / f"lite{number}").mkdir()
+                place = folder / f"lite{number}" / "m.tflite"
+                krp.export_tflite(network("conv_bn"), place, quantize=quantize)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -123,7 +137,10 @@ def _outcome(path: Path) -> int:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     os.chdir(path.parent)
     try:
-        inspect(path)
+        if path.suffix == ".tflite":
+            _of_lite_file(path)
+        else:
+            inspect(path)
     except (ModelError, ValueError) as error:
         ours = traceback.extract_tb(error.__traceback__)[-1].filename
         if "keras_robust_prune" in ours:
@@ -136,21 +153,31 @@ def _outcome(path: Path) -> int:
     return 0
 
 
-def fuzz(count: int, seed: int = 0) -> Counter[str]:
-    """Opens that many mutated files; what may not happen is printed."""
+def _of_lite_file(path: Path) -> None:
+    """Both things that are done with a `.tflite` file, the second whatever the first comes to."""
+    try:
+        str(krp.describe_tflite(path))
+    except ValueError as error:
+        if "keras_robust_prune" not in traceback.extract_tb(error.__traceback__)[-1].filename:
+            raise
+    krp.evaluate(path, np.full((8, 8, 8, 3), 0.5, np.float32), np.arange(8) % 2, verbose=0)
+
+
+def fuzz(count: int, seed: int = 0, only: str = "") -> Counter[str]:
+    """Opens that many mutated files, of those whose name ends so; what may not happen is printed."""
     for name in backends.NAMES:
         backends.module(name)
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         (folder / "seeds").mkdir()
-        sources = seeds(folder / "seeds")
+        sources = [path for path in seeds(folder / "seeds") if path.name.endswith(only)]
         evil = [path for path in sources if path.parent.name in hostile_files.LAMBDAS]
         good = [path for path in sources if path not in evil]
         marks = {path.parent / "mark" for path in sources}
         for number in range(count):
             rng = random.Random(f"{seed} {number}")
-            source, place = rng.choice(evil if number % 4 == 3 else good), folder / "tried"
+            source, place = rng.choice(evil if evil and number % 4 == 3 else good), folder / "tried"
             place.mkdir()
             change = mutated(source, place / source.name, rng)
             outcome = opened(place / source.name)
@@ -170,9 +197,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="the end of their names, such as .tflite")
     args = parser.parse_args()
     begin = time.monotonic()
-    outcomes = fuzz(args.count, args.seed)
+    outcomes = fuzz(args.count, args.seed, args.only)
     print(dict(outcomes), f"{time.monotonic() - begin:.0f} s")
     sys.exit(bool(set(outcomes) - {"result", "refused"}))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.layout import Layout
+from keras_robust_prune.evaluation.sound import sound
 
 # Operators that pass values on; looking for the last activation goes through them.
 _TRANSPARENT = frozenset(["QUANTIZE", "DEQUANTIZE", "RESHAPE"])
@@ -37,13 +38,11 @@ class LiteFile:
         output_names: Sequence[str] = (),
         keep_tensors: bool = False,
     ) -> None:
-        if not isinstance(path, bytes) and not os.path.isfile(path):
-            raise ValueError(f"{os.fspath(path)!r} is no file. Write one with krp.export_tflite.")
-        source = path if isinstance(path, bytes) else os.fspath(path)
+        content = path if isinstance(path, bytes) else sound(path)
         try:
-            self._interpreter = backends.interpreter(source, keep_tensors=keep_tensors)
-        except (ValueError, RuntimeError) as error:
-            name = "These bytes are" if isinstance(path, bytes) else f"{source!r} is"
+            self._interpreter = backends.interpreter(content, keep_tensors=keep_tensors)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            name = "These bytes are" if isinstance(path, bytes) else f"{os.fspath(path)!r} is"
             raise ValueError(
                 f"{name} no .tflite file that the interpreter can read ({error}). Write one with"
                 " krp.export_tflite."
@@ -127,7 +126,12 @@ class LiteFile:
         self._resize(len(rows))
         for value, detail in zip(self.layout.unpack(rows), self._inputs.values(), strict=True):
             self._interpreter.set_tensor(detail["index"], _quantize(value, detail))
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, MemoryError) as error:
+            raise ValueError(
+                f"The interpreter cannot compute the .tflite file ({error})."
+            ) from error
         return [
             _dequantize(self._interpreter.get_tensor(detail["index"]), detail)
             for detail in self._outputs.values()

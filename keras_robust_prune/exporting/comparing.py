@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.evaluation.sound import sound
 from keras_robust_prune.reporting.measurement import Measurement
 from keras_robust_prune.reporting.tables import table
 
@@ -119,7 +120,7 @@ def compare_files(
 
 def in_turns(paths: Sequence[str], num_threads: int, runs: int) -> list[list[float]]:
     """Milliseconds of every run of every file; the files take turns, so that all meet the same disturbances."""
-    interpreters = [backends.interpreter(path, num_threads) for path in paths]
+    interpreters = [backends.interpreter(sound(path), num_threads) for path in paths]
     for interpreter in interpreters:
         for detail in interpreter.get_input_details():
             interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_robust_prune import backends
+from keras_robust_prune.evaluation.sound import UNREADABLE
 from keras_robust_prune.exporting.runtimes import (
     GPU_RANK,
     ON_GPU,
@@ -139,7 +139,7 @@ def describe(content: bytes, path: str) -> FileDescription:
         raise ValueError(f"'{path}' is no .tflite file. Write one with krp.export_tflite.")
     try:
         return _describe(content, path)
-    except (struct.error, IndexError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"'{path}' is damaged ({error}). Write or copy it once more.") from error
 
 

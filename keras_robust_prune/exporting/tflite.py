@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.adapters import KerasAdapter
+from keras_robust_prune.evaluation.sound import sound
 from keras_robust_prune.exporting.checking import LayerNoise
 from keras_robust_prune.exporting.describing import FileDescription, describe
 from keras_robust_prune.exporting.drafting import (
@@ -302,7 +303,8 @@ def run_times(
         min_runs: how often it runs at least.
         seconds: how long it runs at least.
     """
-    interpreter = backends.interpreter(file, num_threads)
+    content = file if isinstance(file, bytes) else sound(file)
+    interpreter = backends.interpreter(content, num_threads)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
