@@ -40,7 +40,6 @@ MENU = [
     "register_attack",
     "register_layer",
     "register_quantization",
-    "sensitivity",
     "strip",
     "summary",
     "wrap",

@@ -34,7 +34,7 @@ def prune_command(args: argparse.Namespace) -> Any:
     labelled = load_labelled(args.data) if args.data else None
     if args.attacks and labelled is None:
         raise ValueError("--attacks are measured on labelled inputs: give them with --data.")
-    names = ("target", "method", "seed", "measure", "step", "keep", "round_to", "stop")
+    names = ("target", "method", "seed", "measure", "step", "keep", "round_to", "stop", "minutes")
     options = {name: getattr(args, name) for name in (*names, "calibration", "checkpoint")}
     input_range = load_range(args.input_range)
     limits = _limits(args.limits)

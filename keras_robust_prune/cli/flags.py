@@ -254,6 +254,11 @@ def _add_pruning(to: Any) -> None:
         help='end at the last step that meets a stopping criterion, e.g. "pgd@0.05>=0.9*dense"',
     )
     to.add_argument(
+        "--minutes",
+        type=float,
+        help="about how long robust may take, instead of what the network's size asks for and what is announced",
+    )
+    to.add_argument(
         "--checkpoint",
         metavar="FILE",
         help="every step is noted in this file; the same command goes on from it",

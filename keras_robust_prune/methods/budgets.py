@@ -110,30 +110,13 @@ def removed_per_group(
 def uniform_counts(problem: Problem, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
     """After each step, how many units of every group are gone: the same fraction of each.
 
-    With a target per group each gives its own, in as many parts as there are steps. For `measure="units"` the same
-    fraction is the step's. For parameters and multiplications it is the least for which the
+    For `measure="units"` that is the step's fraction. For parameters and multiplications it is the least for which the
     network's total falls by the step's fraction.
     """
-    if problem.per_group is not None:
-        return _each_its_own(problem, problem.per_group, fractions)
     if problem.measure != "units":
         remaining = Remaining(problem.graph, problem.groups.groups, problem.measure)
         fractions = tuple(_of_units(problem, remaining, fraction) for fraction in fractions)
     return removed_per_group(problem.groups.groups, fractions, problem.round_to)
-
-
-def _each_its_own(
-    problem: Problem, targets: Mapping[str, float], fractions: Sequence[float]
-) -> tuple[Mapping[str, int], ...]:
-    """After each step, how many units of every group are gone: as much of its target as of the whole."""
-    done = [min(fraction / problem.total, 1.0) for fraction in fractions]
-    counts = {
-        group.name: units_removed(
-            group.num_units, [targets[group.name] * part for part in done], problem.round_to
-        )
-        for group in problem.groups.groups
-    }
-    return tuple({name: count[step] for name, count in counts.items()} for step in range(len(done)))
 
 
 def _of_units(problem: Problem, remaining: Remaining, fraction: float) -> float:

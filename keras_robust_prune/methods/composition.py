@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_robust_prune.methods.budgets import Budget, uniform_counts
+from keras_robust_prune.methods.budgets import Budget
 from keras_robust_prune.methods.packing import packed, unpacked
 from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.selectors import Selector
+from keras_robust_prune.methods.timing import INPUTS_SHARE, Estimate
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.cutting import merge
 from keras_robust_prune.surgery.groups import ChannelGroup
@@ -31,6 +33,8 @@ class Composition:
         synthesis: how inputs are made where none are given; parts that read none do not ask for any.
         step: fraction that one step removes where the problem does not say; None removes all in one step.
         name: what the method is called in results and reports.
+        minutes: about how long a run may take: fewer inputs are made, and as many steps of distillation are taken as
+            fit. The result then depends on the machine and on what else runs there. None for no limit.
 
     Example:
         >>> from keras_robust_prune.methods.budgets import Uniform
@@ -45,9 +49,12 @@ class Composition:
     synthesis: Synthesis = dataclasses.field(default_factory=Synthesis)
     step: float | None = None
     name: str = "composition"
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "repair", tuple(self.repair))
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ValueError(f"minutes is {self.minutes!r}, but it is a time above 0, such as 10.")
         parts = [("budget", self.budget, Budget), ("selector", self.selector, Selector)]
         parts += [("repair", part, Repair) for part in self.repair]
         for what, part, kind in parts:
@@ -69,14 +76,30 @@ class Composition:
         repair = any(part.reads_inputs for part in self.repair)
         return self.budget.reads_inputs or self.selector.reads_inputs or repair
 
+    def estimate(self, run: Run) -> Estimate:
+        """How long a run will take, about, before it begins."""
+        expected = run.synthesis.expected(run.problem.graph, run.spaces)
+        inputs = run.inputs_to_make * expected.passes * run.speed.forward
+        stages = [0.0, 0.0]
+        for repair in self.repair:
+            stages[not repair.by_consumer] += repair.takes(run, run.speed)
+        found = Estimate(inputs, *stages)
+        if self.minutes is None:
+            return found
+        given = 60 * self.minutes
+        inputs = min(inputs, INPUTS_SHARE * given)
+        left = given - inputs - found.repair
+        return Estimate(inputs, found.repair, max(left, 0.0) if found.distillation else 0.0)
+
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
-        fractions = problem.fractions(self.step or problem.total or 1.0)
+        fractions = problem.fractions(self.step or problem.target or 1.0)
         if not fractions:
             return
-        run = Run(problem, self.synthesis)
-        each = problem.per_group is not None
-        counts = uniform_counts(problem, fractions) if each else self.budget.counts(run, fractions)
+        run = Run(problem, self.synthesis, self.minutes)
+        if problem.verbose and self.reads_inputs and run.reads_inputs:
+            print(self.estimate(run), flush=True)
+        counts = self.budget.counts(run, fractions)
         state = problem.first_state()
         for step in range(state.step, len(fractions)):
             plan = state.plan if state.plan.widths else Plan.empty(problem.groups)

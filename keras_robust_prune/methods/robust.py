@@ -47,6 +47,7 @@ class Robust(Composition):
             `"procedural"`, see `synthesis.kinds.synthesize`.
         step: fraction that one step removes where the problem does not say; None removes all in one step.
         name: of the method.
+        minutes: about how long a run may take, see `Composition`; None for no limit.
 
     Example:
         >>> Robust(repair="reconstruct").repair
@@ -61,6 +62,7 @@ class Robust(Composition):
         synthesis: Synthesis | str | None = None,
         step: float | None = None,
         name: str = "robust",
+        minutes: float | None = None,
         **old: Any,
     ) -> None:
         if isinstance(repair, str):
@@ -74,7 +76,7 @@ class Robust(Composition):
             synthesis = Synthesis(synthesis)
         repair, synthesis = _translated(tuple(repair), synthesis or Synthesis(), old)
         super().__init__(
-            budget or ByCost(), selector or Elimination(), repair, synthesis, step, name
+            budget or ByCost(), selector or Elimination(), repair, synthesis, step, name, minutes
         )
 
 

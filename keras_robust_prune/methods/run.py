@@ -5,6 +5,8 @@ Everything is computed when it is first asked for: a method whose parts read no 
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -18,10 +20,12 @@ from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.frontier import Frontier
 from keras_robust_prune.methods.repair.moments import Moments, estimate, measure
 from keras_robust_prune.methods.stages import Stage
+from keras_robust_prune.methods.timing import INPUTS_SHARE, Speed, measured_speed
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.gaussian import propagate
 from keras_robust_prune.synthesis.kinds import Kind, Synthesis, judged
+from keras_robust_prune.synthesis.synthesis import FEWEST
 
 MANY = 512  # real inputs that need no synthetic ones beside them
 _HELD = 8  # one of so many inputs is held out
@@ -35,10 +39,14 @@ class Run:
         problem: what shall be removed from which network.
         synthesis: how inputs are made where none are given.
         dense: the dense network, activations split off.
+        minutes: how long it may take; None takes as long as the network's size asks for.
     """
 
-    def __init__(self, problem: Problem, synthesis: Synthesis) -> None:
+    def __init__(
+        self, problem: Problem, synthesis: Synthesis, minutes: float | None = None
+    ) -> None:
         self.problem, self.synthesis = problem, synthesis
+        self.minutes, self._began = minutes, time.monotonic()
         self.dense = split_activations(problem.graph)
         self._moments: dict[str, tuple[tuple[int, ...], Graph, Moments]] = {}
 
@@ -69,7 +77,7 @@ class Run:
         """Synthetic inputs of every kind, those of the interrupted run if it had made them."""
         problem, stages = self.problem, self.problem.stages
         if (stage := stages.get("inputs")) is None:
-            kinds = self.synthesis(
+            kinds = self._within_time()(
                 problem.graph, problem.input_range, problem.seed, problem.verbose
             )
             said = [(kind.name, kind.distance, kind.entropy) for kind in kinds]
@@ -85,6 +93,45 @@ class Run:
             Kind(name, tuple(stage.arrays[f"{number} {place}"] for place in places), *known)
             for number, (name, *known) in enumerate(stage.said["kinds"])
         )
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left of the time that was given; None if none was."""
+        if self.minutes is None:
+            return None
+        return max(60 * self.minutes - (time.monotonic() - self._began), 1.0)
+
+    @property
+    def inputs_to_make(self) -> int:
+        """How many inputs will be inverted, as far as the network's size says it."""
+        given = self.problem.inputs_given()
+        if given and len(given[0]) >= MANY:
+            return 0
+        return self.synthesis.expected(self.problem.graph, self.spaces).num_inverted
+
+    @property
+    def expected_inputs(self) -> int:
+        """On how many inputs moments will be measured."""
+        given = self.problem.inputs_given()
+        if given and len(given[0]) >= MANY:
+            return len(given[0])
+        made = self.synthesis.expected(self.problem.graph, self.spaces).num_measured
+        return made + (len(given[0]) if given else 0)
+
+    @cached_property
+    def speed(self) -> Speed:
+        """Of this machine, measured once."""
+        return measured_speed(self.dense, self.spaces)
+
+    def _within_time(self) -> Synthesis:
+        """How inputs are made: fewer than usual where the time that is given asks for it."""
+        if self.minutes is None or self.synthesis.num_inputs is not None:
+            return self.synthesis
+        usual = self.synthesis.expected(self.problem.graph, self.spaces)
+        most = INPUTS_SHARE * 60 * self.minutes / (usual.passes * self.speed.forward)
+        if most >= usual.num_inverted:
+            return self.synthesis
+        return dataclasses.replace(self.synthesis, num_inputs=max(int(most), FEWEST))
 
     @property
     def num_photographs(self) -> int:

@@ -13,7 +13,7 @@ from keras_robust_prune.pruning.result import PruningResult
 
 def prune(
     model: Any,
-    target: float | Mapping[str, float] = 0.5,
+    target: float = 0.5,
     *,
     measure: Any = "units",
     limits: Mapping[Any, float | str] | None = None,
@@ -26,6 +26,7 @@ def prune(
     round_to: int = 1,
     seed: int = 0,
     stop: str | None = None,
+    minutes: float | None = None,
     loss: Any = None,
     metrics: Sequence[Any] = (),
     validation_data: tuple[Any, Any] | None = None,
@@ -40,8 +41,7 @@ def prune(
 
     Args:
         model: a tf_keras or Keras 3 model, or the path of one; it is never changed.
-        target: fraction to remove, [0, 1), or such fractions by group or layer, e.g. `{"conv_3": 0.7}`; groups
-            that are not named give none. `krp.sensitivity` says what each costs.
+        target: fraction to remove, [0, 1).
         measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"`, `"bytes"` of
             the float32 file, or a value such as `krp.latency.Latency(table)`.
         limits: what may be left of several measures at once, instead of target and measure: fractions, or text
@@ -59,6 +59,8 @@ def prune(
         round_to: widths that remain become multiples of it.
         seed: of everything that is drawn; the same call gives the same plan.
         stop: a stopping criterion, e.g. `"pgd@0.05>=0.9*dense"`.
+        minutes: about how long `"robust"` may take, instead of what the network's size asks for and what it announces
+            beforehand. The result then depends on the machine.
         loss: for `validation_data`.
         metrics: likewise.
         validation_data: inputs and labels to report on; they decide nothing.
@@ -103,6 +105,7 @@ def prune(
         step=step,
         schedule=schedule,
         stop=stop,
+        minutes=minutes,
         loss=loss,
         metrics=metrics,
         checkpoint=checkpoint,

@@ -113,13 +113,14 @@ class Pruner:
     def compile(
         self,
         method: str | Method = "robust",
-        target: float | Mapping[str, float] = 0.5,
+        target: float = 0.5,
         *,
         measure: Any = "units",
         limits: Mapping[Any, float | str] | None = None,
         step: float | None = None,
         schedule: Any = None,
         stop: str | None = None,
+        minutes: float | None = None,
         loss: Any = None,
         metrics: Sequence[Any] = (),
         checkpoint: str | Path | None = None,
@@ -129,7 +130,7 @@ class Pruner:
         Args:
             method: `"robust"`, `"paper"`, `"greedy"`, `"baseline"`, `"norm"`, `"random"`, or an object
                 with a name and `steps(problem)`.
-            target: fraction to remove, [0, 1), or such fractions by group or layer; see `prune`.
+            target: fraction to remove, [0, 1).
             measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"` of the
                 network, `"bytes"` of its float32 file, or a value such as
                 `krp.latency.Latency(table)`.
@@ -139,6 +140,7 @@ class Pruner:
                 `tfmot.sparsity.keras.PruningSchedule`, instead of target and step.
             stop: a stopping criterion, e.g. `"pgd@0.05>=0.9*dense"`; pruning ends at the last step that
                 keeps it.
+            minutes: about how long `"robust"` may take; see `prune`.
             loss: for `validation_data`, as in Keras.
             metrics: likewise.
             checkpoint: a file that holds every step, and what is done of the one under way; a run that finds it
@@ -146,13 +148,9 @@ class Pruner:
 
         Raises:
             FileExistsError: `checkpoint` is there and is none.
-            ValueError: a value is out of its range, a target names no group, or `checkpoint` is the model's own path.
+            ValueError: a value is out of its range, or `checkpoint` is the model's own path.
         """
-        self._method = method_for(method)
-        if isinstance(target, Mapping) and (schedule is not None or limits is not None):
-            raise ValueError(
-                "A target per group says how much goes of each: leave schedule and limits out."
-            )
+        self._method = method_for(method, minutes)
         if limits is not None:
             measure = Limits(limits)
             target = measure.target(self.dense, self.groups.groups)

@@ -24,11 +24,11 @@ from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
-_ASCENT_STEPS = 40
+ASCENT_STEPS = 40
 _STEP = 0.035  # root mean square of one step per value
 _BLUR = 0.3  # share of the blurred picture in every step
 _PULL = 0.005  # towards the neutral value, per step
-_MATCH_STEPS = 60
+MATCH_STEPS = 60
 _MATCH_RATE, _LAST_RATE = 0.052, 0.002
 _STATISTICS = 100.0  # weight of the statistics, beside the classes' 1
 _VARIATION = 3.0  # weight of the total variation
@@ -74,7 +74,7 @@ def ascend(
         units = [tf.constant(start(space, number, rng, sparse=1.0)) for space in spaces]
         targets = random_targets(probe, units, spaces, rng)
         size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
-        for _ in range(_ASCENT_STEPS):
+        for _ in range(ASCENT_STEPS):
             units = step(units, targets, size)
         pairs = zip(units, spaces, strict=True)
         return [_stretched(tf, unit, space, rng) for unit, space in pairs]
@@ -169,7 +169,7 @@ def match(
             variable.assign(tf.zeros_like(variable))
         targets = random_targets(probe, units, spaces, rng, skip=len(nodes))
         weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
-        for _ in range(_MATCH_STEPS):
+        for _ in range(MATCH_STEPS):
             apart = step(targets, weight)
         reached.append(np.array([float(value) for value in apart]))
         return [np.array(unit) for unit in units]
@@ -223,7 +223,7 @@ def _adam(units: Sequence[Any]) -> Any:
     """Adam whose rate falls as a cosine over the steps of one batch."""
     keras = backends.tf_keras()
     rate = keras.optimizers.schedules.CosineDecay(
-        _MATCH_RATE, _MATCH_STEPS, alpha=_LAST_RATE / _MATCH_RATE
+        _MATCH_RATE, MATCH_STEPS, alpha=_LAST_RATE / _MATCH_RATE
     )
     optimizer = keras.optimizers.Adam(rate, beta_2=0.99, epsilon=1e-8)
     optimizer.build(units)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,12 @@ from keras_robust_prune.surgery.costs import num_macs, num_values
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
-from keras_robust_prune.synthesis.synthesis import PER_VALUE, synthetic_inputs
+from keras_robust_prune.synthesis.synthesis import (
+    PER_VALUE,
+    passes_per_input,
+    synthetic_inputs,
+    usual_count,
+)
 
 # As many pictures are taken as about this many multiplications of forward passes allow; each takes a few.
 _PICTURE_WORK = 1.2e11
@@ -63,6 +68,21 @@ class Kind:
         return f"{len(self.arrays[0])} {self.name} ({distance}class entropy {self.entropy:.2f})"
 
 
+class Expected(NamedTuple):
+    """How many inputs will be made, as far as a network's size says it.
+
+    Attributes:
+        num_inverted, num_pictures: of each kind.
+        passes: forward passes of the network that one inverted input takes.
+        num_measured: of the kind that a repair is fitted to.
+    """
+
+    num_inverted: int
+    num_pictures: int
+    passes: float
+    num_measured: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Synthesis:
     """How inputs are made where none are given.
@@ -85,6 +105,18 @@ class Synthesis:
             raise ValueError(
                 f"synthesis is {self.kinds!r}; choose one of {', '.join(map(repr, CHOICES))}."
             )
+
+    def expected(self, graph: Graph, spaces: Sequence[InputSpec]) -> Expected:
+        """What will be made of a network, as far as its size says it."""
+        split = split_activations(graph)
+        drawn = len(spaces) == 1 and is_picture(spaces[0])
+        inverted = self.num_inputs or usual_count(num_macs(graph), num_values(graph))
+        pictures = (self.num_inputs or _num_pictures(split)) if drawn else 0
+        if self.kinds == "photographs":
+            return Expected(0, pictures, 1.0, pictures)
+        few = inverted < _ENOUGH and pictures and self.kinds != "inverted"
+        passes = passes_per_input(split, spaces) if self.invert else 1.0
+        return Expected(inverted, pictures, passes, pictures if few else inverted)
 
     def __call__(
         self, graph: Graph, input_range: Any = None, seed: int = 0, verbose: int = 0
@@ -169,15 +201,19 @@ def _leads(pictures: Kind, inverted: Kind) -> bool:
 
 def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed: int) -> Kind:
     """Pictures of one kind; of twice as many those that spread evenly over the dense network's classes."""
-    if count is None:
-        cost = max(num_macs(split), PER_VALUE * num_values(split), 1)
-        count = int(np.clip(_PICTURE_WORK / cost, _FEWEST_PICTURES, _MOST_PICTURES))
+    count = count or _num_pictures(split)
     draw = crops if name == "photographs" else procedural
     pool = space.raw(draw(space, 2 * count, np.random.default_rng([seed, 7])))
     classes, entropy = _classes(split, [pool])
     chosen = spread(classes, count, np.random.default_rng([seed, 8]))
     arrays = (pool[chosen],)
     return Kind(name, arrays, resemblance(split, arrays), entropy)
+
+
+def _num_pictures(split: Graph) -> int:
+    """As many as a network's size allows."""
+    cost = max(num_macs(split), PER_VALUE * num_values(split), 1)
+    return int(np.clip(_PICTURE_WORK / cost, _FEWEST_PICTURES, _MOST_PICTURES))
 
 
 def judged(split: Graph, name: str, arrays: tuple[np.ndarray, ...]) -> Kind:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,14 @@ from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, procedural
 from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import logit_refs
-from keras_robust_prune.synthesis.windows import is_large, match_windows
+from keras_robust_prune.synthesis.windows import WHOLE, WINDOWED, is_large, match_windows
 
 # How many inputs are made: as many as about this many multiplications of forward passes allow, and
 # 512 where five times as many do. Each input then takes about 150 passes.
 _WORK = 2e10
-_FEWEST, _USUAL, _MOST = 64, 512, 12_000
+FEWEST = 64
+_USUAL, _MOST = 512, 12_000
+_BACKWARD = 3.0  # forward passes that a pass with its gradient takes
 PER_VALUE = 50  # multiplications that take as long as one value of a tensor, written and read
 
 
@@ -67,7 +69,22 @@ def usual_count(macs: float, values: float) -> int:
         555
     """
     allowed = _WORK / max(macs, PER_VALUE * values, 1)
-    return int(np.clip(allowed, np.clip(5 * allowed, _FEWEST, _USUAL), _MOST))
+    return int(np.clip(allowed, np.clip(5 * allowed, FEWEST, _USUAL), _MOST))
+
+
+def passes_per_input(split: Graph, spaces: Sequence[InputSpec]) -> float:
+    """About how many forward passes of the network one input takes to make.
+
+    Args:
+        split: the network, activations split off.
+        spaces: of its inputs.
+    """
+    if all(space.num_tokens for space in spaces):
+        return 1.0
+    if not inversion.statistics(split):
+        return _BACKWARD * inversion.ASCENT_STEPS
+    large = len(spaces) == 1 and is_large(spaces[0])
+    return _BACKWARD * (WINDOWED / 4 + WHOLE if large else inversion.MATCH_STEPS)
 
 
 def synthetic_inputs(

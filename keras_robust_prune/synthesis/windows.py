@@ -26,7 +26,7 @@ from keras_robust_prune.synthesis.pictures import is_picture
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _LARGE = 96  # pixels of the shorter side from which this pays
-_WINDOWED, _WHOLE = 16, 6  # steps; where a network takes one size only, `_WHOLE_ONLY`
+WINDOWED, WHOLE = 16, 6  # steps; where a network takes one size only, `_WHOLE_ONLY`
 _WHOLE_ONLY = 12
 _RATE, _LAST_RATE = 0.05, 0.002  # of a step, as a share of the range
 
@@ -70,7 +70,7 @@ def match_windows(
     height, width = space.shape[:2]
     half = (height // 2, width // 2)
     part = _of_any_size(graph, refs, (*half, space.shape[2]))
-    sizes = [half] * _WINDOWED + [(height, width)] * _WHOLE
+    sizes = [half] * WINDOWED + [(height, width)] * WHOLE
     if part is None:
         sizes = [(height, width)] * _WHOLE_ONLY
 

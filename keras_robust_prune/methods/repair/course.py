@@ -23,10 +23,40 @@ from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scor
 _BATCH, _RATE = 64, 2e-3
 _LARGE_BATCH, _LARGE_RATE, _LARGE_STEPS = 32, 5e-4, 200  # where inputs stay where they are
 _REPEATS = 4  # how often a batch whose dense answers are known comes again
+_MOST_ANSWERED = 128  # batches whose answers are remembered
 _WORK = 3e12  # multiplications that training may take
 _FEWEST, _MOST = 50, 6000
 _WARM_UP = 50  # steps
 _TIMED = 3  # steps from which a time limit is turned into a number of steps
+
+
+def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
+    """How many steps are taken unless a number or a time is given.
+
+    Args:
+        dense: multiplications of the dense network on one input.
+        pruned: of the pruned one.
+        perturb: whether inputs are moved.
+
+    Example:
+        >>> usual_steps(4e7, 2e7, True), usual_steps(4e8, 3e8, False), usual_steps(1e5, 5e4, True)
+        (292, 200, 6000)
+    """
+    batch, backward, fewest = (_BATCH, 6, _FEWEST) if perturb else (_LARGE_BATCH, 3, _LARGE_STEPS)
+    work = batch * (dense + backward * pruned)
+    return int(np.clip(_WORK / max(work, 1), fewest, _MOST))
+
+
+def batch_passes(share: float, perturb: bool) -> float:
+    """Forward passes of the dense network that one step takes.
+
+    Args:
+        share: the pruned network's multiplications over the dense one's.
+        perturb: whether inputs are moved.
+    """
+    if perturb:
+        return _BATCH * (1.5 + 4.5 * share)
+    return _LARGE_BATCH * (1 / _REPEATS + 3 * share)
 
 
 class LastMap(NamedTuple):
@@ -73,9 +103,7 @@ class Course:
         self.scales = self._scales(first)
         logits = ActivationProbe(teacher, logit_refs(teacher))
         self.radius = radius(logits, first, spaces) if perturb else 0.0
-        work = self.batch_size * (num_macs(dense) + (6 if perturb else 3) * num_macs(pruned))
-        fewest = _FEWEST if perturb else _LARGE_STEPS
-        self.num_steps = int(np.clip(_WORK / max(work, 1), fewest, _MOST))
+        self.num_steps = usual_steps(num_macs(dense), num_macs(pruned), perturb)
         weight = np.maximum(np.asarray(shares or [1.0] * len(sources), float), 1e-3)
         self.shares = weight / weight.sum()
         self.answers: dict[int, list[np.ndarray]] = {}
@@ -168,7 +196,7 @@ class Course:
         """
         tf = backends.tensorflow()
         if not self.radius:
-            number %= math.ceil(num_steps / _REPEATS)
+            number %= min(math.ceil(num_steps / _REPEATS), _MOST_ANSWERED)
         rng = np.random.default_rng([self.seed, 4, number])
         starts = np.cumsum(self.counts) - self.counts
         kind = rng.choice(len(self.counts), (2, self.batch_size), p=self.shares)
@@ -192,14 +220,17 @@ class Course:
         optimizer.build(self.weights)
         return optimizer
 
-    def train(self, num_steps: int, seconds: float | None, verbose: int, stages: Stages) -> int:
-        """Take the steps, or those that an interrupted run had not taken; returns how many there are."""
+    def train(self, wanted: int | None, seconds: float | None, verbose: int, stages: Stages) -> int:
+        """Take as many steps as are wanted, or as fit into a time, or else as the network's size asks for.
+
+        Those that an interrupted run had taken are not taken again. Returns how many there are.
+        """
         tf = backends.tensorflow()
-        stage = stages.get("distillation")
+        stage, num_steps = stages.get("distillation"), wanted or self.num_steps
         if stage is not None:
             num_steps = stage.said["num_steps"]
         elif seconds is not None:
-            num_steps = self._that_fit(num_steps, seconds)
+            num_steps = min(self._that_fit(seconds), wanted or _MOST)
         optimizer = self.optimizer(num_steps)
         variables = [*self.weights, *optimizer.variables]
         if stage is not None:
@@ -223,16 +254,16 @@ class Course:
                 )
         return num_steps
 
-    def _that_fit(self, num_steps: int, seconds: float) -> int:
-        """How many steps fit into a time, by the time that some take which change nothing."""
+    def _that_fit(self, seconds: float) -> int:
+        """How many steps fit into a time, at most 6,000, by the time that some take which change nothing."""
         began = time.monotonic()
-        self.gradients(*self.batch(0, num_steps))
+        self.gradients(*self.batch(0, _MOST))
         compiled = time.monotonic()
-        for number in range(_TIMED):
-            float(self.gradients(*self.batch(number, num_steps))[0])
+        for number in range(1, 1 + _TIMED):
+            float(self.gradients(*self.batch(number, _MOST))[0])
         each = (time.monotonic() - compiled) / _TIMED
         left = seconds - 2 * (compiled - began) - _TIMED * each
-        return int(np.clip(left / max(each, 1e-6), 1, num_steps))
+        return int(np.clip(left / max(each, 1e-6), 1, _MOST))
 
     def errors(self, sources: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """Per kind the mean squared error over the answers' variance, on inputs and around them."""

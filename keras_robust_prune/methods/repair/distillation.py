@@ -22,16 +22,23 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.problem import PruningState
 from keras_robust_prune.methods.repair import consumers
-from keras_robust_prune.methods.repair.course import Course, LastMap
+from keras_robust_prune.methods.repair.course import (
+    Course,
+    LastMap,
+    batch_passes,
+    usual_steps,
+)
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.stages import NONE, Stages
+from keras_robust_prune.methods.timing import Speed
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.synthesis.probe import logit_refs
 
 _LARGE = 1.5e8  # multiplications of the dense network from which inputs stay where they are
+_COMPILED = 15.0  # seconds until the first step is compiled
 _LOSS = 0.1  # of the error on any kind of inputs that is borne
 _WAYS = (1.0, 0.5, 0.25)  # shares of the way between the weights before and after that are judged
 
@@ -43,7 +50,7 @@ class Distillation(Repair):
     The number of steps decides, never the clock, so a run repeats. Notes `distillation_error_before`,
     `distillation_error_after` (on inputs held out, over the variance of the dense network's logits; lower is better),
     `distillation_kept` (how far of the way from the weights before to those after is gone: 1, 1/2, 1/4, or 0 where no
-    part of it lowers the error on the kinds of inputs together) and `distillation_radius`.
+    part of it lowers the error on the kinds of inputs together), `distillation_radius` and `distillation_steps`.
 
     Attributes:
         num_steps: how many; None lets the network's size decide, 50 to 6,000.
@@ -55,6 +62,17 @@ class Distillation(Repair):
     num_steps: int | None = None
     seconds: float | None = None
     perturb: bool | None = None
+
+    def takes(self, run: Run, speed: Speed) -> float:
+        """About how many seconds it will take."""
+        if self.seconds is not None:
+            return self.seconds
+        dense = num_macs(run.problem.graph)
+        pruned = dense * (1 - run.problem.target)
+        perturb = dense < _LARGE if self.perturb is None else self.perturb
+        steps = self.num_steps or usual_steps(dense, pruned, perturb)
+        passes = batch_passes(pruned / max(dense, 1), perturb)
+        return steps * passes * speed.forward + _COMPILED
 
     def network(self, run: Run, state: PruningState) -> PruningState:
         """The state with the pruned network distilled, if that helps; as it was without inputs."""
@@ -69,7 +87,7 @@ class Distillation(Repair):
             run.spaces,
             seed=problem.seed,
             num_steps=self.num_steps,
-            seconds=self.seconds,
+            seconds=self.seconds if run.seconds_left is None else run.seconds_left,
             verbose=problem.verbose,
             perturb=self.perturb,
             shares=[k.entropy if k.is_picture else 1.0 for k in run.kinds],
@@ -84,6 +102,7 @@ class Distillation(Repair):
             "distillation_error_after": done.error_after,
             "distillation_kept": done.kept,
             "distillation_radius": done.radius,
+            "distillation_steps": float(done.num_steps),
         }
         return dataclasses.replace(state, graph=graph, metrics={**state.metrics, **metrics})
 
@@ -168,7 +187,7 @@ def distil(
         dense, pruned, sources, spaces, perturb, seed, shares, None if perturb else last
     )
     before, start = course.errors(held), course.values()
-    steps = course.train(num_steps or course.num_steps, seconds, verbose, stages)
+    steps = course.train(num_steps, seconds, verbose, stages)
     end, found = course.values(), {0.0: before}
     for way in _WAYS:
         course.set([a + way * (b - a) for a, b in zip(start, end, strict=True)])

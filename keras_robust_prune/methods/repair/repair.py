@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from keras_robust_prune.methods.problem import PruningState
 from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.timing import Speed
 
 
 class Repair:
@@ -23,6 +24,15 @@ class Repair:
 
     reads_inputs: ClassVar[bool] = True
     by_consumer: ClassVar[bool] = False
+
+    def takes(self, run: Run, speed: Speed) -> float:
+        """About how many seconds it will take, from what can be known before inputs are made.
+
+        Args:
+            run: the dense network and the problem.
+            speed: of this machine.
+        """
+        return 0.0
 
     def consumer(self, run: Run, state: PruningState, name: str) -> PruningState:
         """The state with one consumer repaired, all units that it reads being decided.
