@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from keras_robust_prune.methods.budgets import Budget
 from keras_robust_prune.methods.packing import packed, unpacked
 from keras_robust_prune.methods.problem import Problem, PruningState
+from keras_robust_prune.methods.repair.consumers import TOO_WIDE, too_wide
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.selectors import Selector
@@ -133,6 +135,8 @@ class Composition:
         pending = [group for group in run.problem.groups.groups if goal[group.name]]
         repairs = [repair for repair in self.repair if repair.by_consumer]
         consumers = run.consumers if repairs else ()
+        if repairs:
+            self._tell_of_wide(run, pending)
         for name in Progress.over("repair", consumers, run.problem.verbose):
             mine = [group for group in run.groups_of(name) if goal[group.name]]
             if not mine:
@@ -150,6 +154,15 @@ class Composition:
         for group in pending:
             state = self._choose(run, state, [group], goal, generator)
         return state
+
+    def _tell_of_wide(self, run: Run, groups: Sequence[ChannelGroup]) -> None:
+        """Warn of layers that lose inputs and are not repaired, because their second moments take too much memory."""
+        for name, width in too_wide(run.dense, groups).items():
+            warnings.warn(
+                f"'{name}' is not repaired: it reads what is removed {TOO_WIDE.format(width)}. Keep the layers"
+                " before it with keep=, or pool before it.",
+                stacklevel=2,
+            )
 
     def _choose(
         self,

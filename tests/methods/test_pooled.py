@@ -13,6 +13,7 @@ from keras_robust_prune.methods import run
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.surgery.groups import find_groups
+from keras_robust_prune.synthesis.kinds import Synthesis
 
 
 def drawn(count, seed):
@@ -72,3 +73,32 @@ def test_what_too_few_rows_are_known_of_is_protected(problem, monkeypatch, capsy
         UserWarning, match=r"units of 'head' are removed although 'classes'.*calibration="
     ):
         list(Robust(repair="reconstruct").steps(hard))
+
+
+def flattened():
+    """A convolution of 160 units on 8 x 8 positions behind Flatten: 10,240 rows, and a narrow one before it."""
+    keras = backends.module("keras")
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 1, name="narrow")]
+    layers += [keras.layers.Conv2D(160, 1, name="wide"), keras.layers.Flatten()]
+    return read(keras.Sequential([*layers, keras.layers.Dense(2, name="flat")]))
+
+
+def test_a_layer_too_wide_to_be_solved_anew_protects_what_it_reads(capsys):
+    graph = flattened()
+    x = np.random.default_rng(0).random((40, 8, 8, 1)).astype("float32")
+    problem = Problem(
+        graph, find_groups(graph), target=0.3, measure="macs", calibration=x, verbose=1
+    )
+    (state,) = Robust(repair="reconstruct", synthesis=Synthesis(num_inputs=64)).steps(problem)
+    assert "'wide' is protected: 'flat' reads them in 10,240 rows" in capsys.readouterr().out
+    assert {name: int(gone.sum()) for name, gone in state.plan.dropped.items()}["wide"] == 0
+
+
+def test_a_layer_too_wide_to_be_repaired_is_told_of():
+    graph = flattened()
+    x = np.random.default_rng(0).random((40, 8, 8, 1)).astype("float32")
+    problem = Problem(graph, find_groups(graph), target=0.25, calibration=x)
+    with pytest.warns(UserWarning, match=r"'flat' is not repaired: .* in 10,240 rows.*keep="):
+        (state,) = Robust(repair="reconstruct", synthesis=Synthesis(num_inputs=64)).steps(problem)
+    assert {name: int(gone.sum()) for name, gone in state.plan.dropped.items()}["wide"] == 40

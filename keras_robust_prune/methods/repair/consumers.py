@@ -19,6 +19,10 @@ from keras_robust_prune.layers.linear import LinearView
 from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.surgery.groups import ChannelGroup
 
+MOST_ROWS = 10_000
+"""Consumers with more rows stay as they are: second moments take 8 bytes of every pair of rows, three times."""
+TOO_WIDE = f"in {{:,}} rows, more than the {MOST_ROWS:,} up to which a layer can be solved anew"
+
 
 def view_of(layer: Layer) -> LinearView | None:
     """A layer as rows times a matrix, or None: then removal is all that is done to it."""
@@ -38,7 +42,27 @@ def solvable(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     """Layers that read units of the given groups and can be re-solved, in the order of the graph."""
     consuming = {name for group in groups for name in group.consumers}
     found = [node.layer for node in graph.nodes if node.layer in consuming]
-    return tuple(name for name in dict.fromkeys(found) if view_of(graph.layers[name]))
+    return tuple(
+        name
+        for name in dict.fromkeys(found)
+        if view_of(graph.layers[name]) and num_rows(graph.layers[name]) <= MOST_ROWS
+    )
+
+
+def too_wide(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, int]:
+    """Layers that read units of the given groups in more rows than can be solved anew, and how many those are."""
+    names = dict.fromkeys(name for group in groups for name in group.consumers)
+    widths = {name: num_rows(graph.layers[name]) for name in names}
+    return {name: width for name, width in widths.items() if width > MOST_ROWS}
+
+
+def num_rows(layer: Layer) -> int:
+    """How many rows a layer's matrix has, the constant aside; 0 if it is not such a layer."""
+    view = view_of(layer)
+    if view is None:
+        return 0
+    kernel = layer.weights[view.kernel]
+    return int(kernel.size // kernel.shape[view.unit_axis])
 
 
 def unit_rows(group: ChannelGroup, layer: Layer) -> np.ndarray:

@@ -21,7 +21,8 @@ from keras_robust_prune.synthesis.perturbation import radius
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
 
 _BATCH, _RATE = 64, 2e-3
-_LARGE_BATCH, _LARGE_RATE, _LARGE_STEPS = 32, 5e-4, 200  # where inputs stay where they are
+_LARGE_BATCH, _LARGE_RATE = 32, 5e-4  # where inputs stay where they are
+_LARGE_WORK, _LARGE_FEWEST, _LARGE_MOST = 6e13, 80, 200
 _REPEATS = 4  # how often a batch whose dense answers are known comes again
 _MOST_ANSWERED = 128  # batches whose answers are remembered
 _WORK = 3e12  # multiplications that training may take
@@ -39,12 +40,16 @@ def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
         perturb: whether inputs are moved.
 
     Example:
-        >>> usual_steps(4e7, 2e7, True), usual_steps(4e8, 3e8, False), usual_steps(1e5, 5e4, True)
-        (292, 200, 6000)
+        >>> usual_steps(4e7, 2e7, True), usual_steps(1e5, 5e4, True)
+        (292, 6000)
+        >>> usual_steps(4e8, 3e8, False), usual_steps(1.5e10, 8e9, False)
+        (200, 80)
     """
-    batch, backward, fewest = (_BATCH, 6, _FEWEST) if perturb else (_LARGE_BATCH, 3, _LARGE_STEPS)
-    work = batch * (dense + backward * pruned)
-    return int(np.clip(_WORK / max(work, 1), fewest, _MOST))
+    if perturb:
+        work = _BATCH * (dense + 6 * pruned)
+        return int(np.clip(_WORK / max(work, 1), _FEWEST, _MOST))
+    work = _LARGE_BATCH * (dense + 3 * pruned)
+    return int(np.clip(_LARGE_WORK / max(work, 1), _LARGE_FEWEST, _LARGE_MOST))
 
 
 def batch_passes(share: float, perturb: bool) -> float:
