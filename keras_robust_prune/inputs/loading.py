@@ -14,8 +14,8 @@ import numpy as np
 from keras_robust_prune.inputs.pictures import load_pictures
 from keras_robust_prune.inputs.spec import DEFAULT_ORIGIN, InputSpec, Shape, fits
 
-# No more are read: a dataset may go on for ever.
-MOST = 12_000
+# No more are kept: a dataset may go on for ever, and pictures of 224 x 224 fill a gigabyte by the thousand.
+MOST, MOST_BYTES = 12_000, 2**29
 LABELS = ("y", "y_test", "labels")
 
 
@@ -29,7 +29,9 @@ def with_examples(
     Args:
         specs: of a network's inputs.
         source: an array `(num, *shape)`, a list or a mapping by name of them for several inputs, the
-            path of an `.npy` or `.npz` file or of a folder of pictures, or a `tf.data.Dataset`.
+            path of an `.npy` or `.npz` file or of a folder of pictures, a `tf.data.Dataset` or a generator of
+            inputs or batches. Of more than 12,000, or than half a gigabyte, some are taken, evenly over all of
+            them; of a dataset and a generator, which are read once and no further, the first.
         shapes: the inputs' shapes with open lengths as None; the examples decide them.
 
     Raises:
@@ -48,7 +50,7 @@ def with_examples(
     arrays = by_input(
         load(source, specs), [spec.name for spec in specs], open_shapes, "calibration"
     )
-    found, problems = [], []
+    found, problems, most = [], [], most_of(specs)
     for spec, shape, array in zip(specs, open_shapes, arrays, strict=True):
         array = np.asarray(array)
         if shape[-1:] == (1,) and fits(array.shape[1:], shape[:-1]):
@@ -57,7 +59,7 @@ def with_examples(
         if problem:
             problems.append(problem)
         else:
-            found.append(_holding(spec, array.astype(np.float32)))
+            found.append(_holding(spec, spread_over(array, most).astype(np.float32)))
     counts = [len(spec.examples) for spec in found if spec.examples is not None]
     if len(set(counts)) > 1:
         problems.append(f"the inputs have {counts} examples, but each needs as many")
@@ -85,11 +87,36 @@ def load(source: Any, specs: Sequence[InputSpec] = ()) -> Any:
                     f"'{path}' is a folder of pictures, but the network has {len(specs)} inputs. Pass"
                     " a mapping from their names to arrays, or an .npz file."
                 )
-            return load_pictures(path, specs[0], MOST)
+            return load_pictures(path, specs[0], most_of(specs))
         return load_arrays(path)
     if hasattr(source, "as_numpy_iterator"):
         return _gathered(source.as_numpy_iterator(), specs)
+    if isinstance(source, Iterator):
+        return _gathered(source, specs)
     return source
+
+
+def most_of(specs: Sequence[InputSpec]) -> int:
+    """How many examples are kept at most: 12,000, or as many as half a gigabyte holds.
+
+    Example:
+        >>> most_of([InputSpec((224, 224, 3))]), most_of([InputSpec((28, 28, 1))])
+        (891, 12000)
+    """
+    size = 4 * sum(int(np.prod([length or 1 for length in spec.shape])) for spec in specs)
+    return int(np.clip(MOST_BYTES // max(size, 1), 1, MOST))
+
+
+def spread_over(array: np.ndarray, most: int) -> np.ndarray:
+    """At most so many rows, evenly over all of them: files are often sorted by class.
+
+    Example:
+        >>> spread_over(np.arange(10), 4).tolist()
+        [0, 3, 6, 9]
+    """
+    if len(array) <= most:
+        return array
+    return array[np.linspace(0, len(array) - 1, most).round().astype(int)]
 
 
 def load_arrays(path: str | Path) -> Any:
@@ -233,7 +260,8 @@ def _opened(path: str | Path) -> Any:
 
 
 def _gathered(batches: Iterator[Any], specs: Sequence[InputSpec]) -> list[Any]:
-    """The inputs of a dataset, batched or not, with labels or without, at most `MOST`."""
+    """The first inputs of a dataset or a generator, batched or not, with labels or without."""
+    most = most_of(specs)
     rows: list[list[np.ndarray]] = [[] for _ in specs]
     names, shapes = [spec.name for spec in specs], [spec.shape for spec in specs]
     seen = 0
@@ -244,8 +272,8 @@ def _gathered(batches: Iterator[Any], specs: Sequence[InputSpec]) -> list[Any]:
             array = np.asarray(array)
             column.append(array if array.ndim > len(spec.shape) else array[None])
         seen += len(rows[0][-1])
-        if seen >= MOST:
+        if seen >= most:
             break
     if not seen:
         raise ValueError("calibration is a dataset without elements.")
-    return [np.concatenate(column)[:MOST] for column in rows]
+    return [np.concatenate(column)[:most] for column in rows]

@@ -17,7 +17,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def load_pictures(folder: str | Path, spec: InputSpec, most: int) -> np.ndarray:
-    """The JPEG and PNG files of a folder and those below it, in the order of their names.
+    """The JPEG and PNG files of a folder and those below it.
 
     Each is turned as its EXIF orientation says, made grey or coloured as the network wants it, resized
     until it covers the network's input and cropped to its middle; black is the lower end of the input
@@ -26,7 +26,7 @@ def load_pictures(folder: str | Path, spec: InputSpec, most: int) -> np.ndarray:
     Args:
         folder: where they are.
         spec: of an image, `(height, width, channels)` or channels first.
-        most: no more are read.
+        most: of more than that some are taken, evenly over all of them: a folder is often sorted by class.
 
     Returns:
         `(num_pictures, *spec.shape)` float32.
@@ -37,9 +37,12 @@ def load_pictures(folder: str | Path, spec: InputSpec, most: int) -> np.ndarray:
     height, width, channels, first = _layout(spec)
     pillow = _pillow()
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    evenly = np.linspace(0, len(paths) - 1, min(len(paths), most)).round().astype(int)
+    wanted = [paths[index] for index in evenly]
+    spare = sorted(set(paths) - set(wanted))  # take the places of broken ones
     found: list[np.ndarray] = []
     broken: list[str] = []
-    for path in paths:
+    for path in [*wanted, *spare]:
         if len(found) == most:
             break
         try:

@@ -53,7 +53,7 @@ def prune(
         schedule: a `tfmot.sparsity.keras.PruningSchedule` instead of target and step.
         calibration: None makes inputs from the network (T1), `"weights"` uses none (T0), real unlabelled
             inputs are used instead: an array, a list or a mapping by name, the path of an `.npz` file or
-            of a folder of pictures, or a `tf.data.Dataset` (T2; with `"robust"`, fewer than 512 of them are
+            of a folder of pictures, a `tf.data.Dataset` or a generator (T2; with `"robust"`, fewer than 512 of them are
             joined by synthetic ones, which count alike).
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.

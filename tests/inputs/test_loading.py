@@ -13,6 +13,7 @@ import tf_keras
 import keras_robust_prune as krp
 from keras_robust_prune.inputs import InputSpec, with_examples
 from keras_robust_prune.inputs.loading import load_labelled, load_range
+from keras_robust_prune.inputs.pictures import load_pictures
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.synthesis.kinds import Synthesis
 
@@ -146,3 +147,41 @@ def test_ranges_by_input_from_a_file(tmp_path: Path) -> None:
     found = load_range(path)
     assert set(found) == {"a", "b"}
     np.testing.assert_array_equal(found["b"][1], [1, 3])
+
+
+def test_a_generator_is_read_as_far_as_needed() -> None:
+    spec = InputSpec((2000, 2000), name="map")  # 33 of them fill half a gigabyte
+    read: list[int] = []
+
+    def batches() -> Any:
+        for number in range(100):
+            read.append(number)
+            yield np.full((8, 2000, 2000), number / 200, np.float16), np.zeros(8)
+
+    found = held(batches(), spec)[0]
+    assert found.shape == (33, 2000, 2000)
+    assert found[:, 0, 0].tolist() == [np.float32(np.float16(k // 8 / 200)) for k in range(33)]
+    assert read == [0, 1, 2, 3, 4]
+
+
+def test_of_many_examples_some_are_taken_evenly() -> None:
+    spec = InputSpec((2,), lower=0, upper=1, name="x")
+    x = np.linspace(0, 1, 26_000).reshape(-1, 1).repeat(2, 1)
+    found = held(x, spec)[0]
+    assert found.shape == (12_000, 2)
+    assert found[0, 0] == 0
+    assert found[-1, 0] == 1
+    assert np.diff(found[:, 0]).max() < 3 / 26_000 + 1e-6
+
+
+def test_a_folder_sorted_by_class_gives_pictures_of_every_class(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for number in range(10):
+        image.new("L", (6, 4), 25 * number).save(tmp_path / f"{number}.png")
+    spec = InputSpec((4, 6, 1), lower=0, upper=1)
+    found = load_pictures(tmp_path, spec, 4)
+    assert (found[:, 0, 0, 0] * 255 / 25).round().tolist() == [0, 3, 6, 9]
+    (tmp_path / "3.png").write_bytes(b"broken")
+    with pytest.warns(UserWarning, match=r"3\.png"):
+        found = load_pictures(tmp_path, spec, 4)  # the first of the others takes its place
+    assert (found[:, 0, 0, 0] * 255 / 25).round().tolist() == [0, 6, 9, 1]
