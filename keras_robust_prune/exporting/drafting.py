@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.exporting.checking import LayerNoise, agreement, decibels, layer_noise
 from keras_robust_prune.exporting.converting import convert
+from keras_robust_prune.exporting.correcting import corrected
 from keras_robust_prune.exporting.describing import describe
+from keras_robust_prune.exporting.equalizing import equalized
 from keras_robust_prune.exporting.metadata import (
     Metadata,
     mediapipe_problems,
@@ -25,8 +27,10 @@ from keras_robust_prune.exporting.metadata import (
 )
 from keras_robust_prune.exporting.quantization import Quantization, quantization_for
 from keras_robust_prune.exporting.runtimes import PER_CHANNEL_DENSE, as_numbers
+from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io import reading
 from keras_robust_prune.layers.asking import input_specs
+from keras_robust_prune.synthesis.kinds import synthesize
 from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 NUM_POINTS = 64
@@ -34,6 +38,10 @@ NUM_CALIBRATION = 200
 NUM_HELD_OUT = 100
 # A float32 file that differs by more than this share of the output scale does not compute the model.
 LARGEST_DIFFERENCE = 1e-3
+EQUALIZATION, BIAS = "equalization", "bias"
+ADJUSTMENTS = (EQUALIZATION, BIAS)
+# An adjustment that gains less on held-out inputs is left out.
+LEAST_DECIBELS = 0.1
 
 
 @dataclasses.dataclass(eq=False)
@@ -52,17 +60,20 @@ class Source:
         return self.adapter.layout
 
     @cached_property
+    def graph(self) -> Graph:
+        return reading.read(self.model)
+
+    @cached_property
     def inputs(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows to calibrate on and rows to judge on, from the same source and apart."""
         if self.calibration is None:
             count = NUM_CALIBRATION + NUM_HELD_OUT
-            made = synthetic_inputs(reading.read(self.model), self.input_range, count, self.seed)
-            rows = self._rows(made.arrays)
+            rows = self._rows(every_kind(self.graph, self.input_range, count, self.seed))
         elif isinstance(self.calibration, str) and self.calibration == "weights":
             count = NUM_CALIBRATION + NUM_HELD_OUT
             rows = range_points(self.layout, self.input_range, count, self.seed)
         else:
-            specs = input_specs(reading.read(self.model), self.input_range, self.calibration)
+            specs = input_specs(self.graph, self.input_range, self.calibration)
             rows = self.layout.pack([spec.examples for spec in specs])
         if not len(rows):
             raise ValueError("calibration holds no input. Give some, or None for synthetic inputs.")
@@ -76,8 +87,7 @@ class Source:
         """Rows to judge files on; where none is calibrated they need not be shaped by the network, which takes time."""
         if self.calibrated:
             return self.inputs[1]
-        graph = reading.read(self.model)
-        made = synthetic_inputs(graph, self.input_range, NUM_HELD_OUT, self.seed, invert=False)
+        made = synthetic_inputs(self.graph, self.input_range, NUM_HELD_OUT, self.seed, invert=False)
         return self._rows(made.arrays)
 
     def bounds(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -96,13 +106,28 @@ class Source:
         """The float32 file, which others are compared with."""
         return convert(self.model, quantization_for(None))
 
-    def examples(self) -> list[Any]:
-        """Single inputs, as the converter takes them: several inputs go by name, for it orders them its own way."""
+    @cached_property
+    def equalized(self) -> Source | None:
+        """The same for the equalised model; None if nothing of it can be equalised."""
+        graph = equalized(self.graph, self._parts())
+        if graph is self.graph:
+            return None
+        found = dataclasses.replace(self, model=reading.build(graph))
+        found.__dict__["inputs"] = self.inputs
+        return found
+
+    def _parts(self) -> list[np.ndarray]:
+        """Rows to calibrate on as one array per input."""
         rows, _ = self.inputs
-        parts = [
+        return [
             part.astype(dtype)
             for part, dtype in zip(self.layout.unpack(rows), self.adapter.dtypes, strict=True)
         ]
+
+    def examples(self) -> list[Any]:
+        """Single inputs, as the converter takes them: several inputs go by name, for it orders them its own way."""
+        rows, _ = self.inputs
+        parts = self._parts()
         if len(parts) == 1:
             return [[parts[0][i : i + 1]] for i in range(len(rows))]
         return [
@@ -123,6 +148,7 @@ class Draft:
     num_held_out: int = 0
     decibels: float | None = None
     layers: Sequence[LayerNoise] = ()
+    adjusted: Mapping[str, float] = dataclasses.field(default_factory=dict)
     mediapipe: tuple[str, ...] | None = None
 
     def worded(self, source: Source, metadata: Metadata | None, names: dict[str, str]) -> Draft:
@@ -207,36 +233,95 @@ def with_softmax(model: Any) -> Any:
     return module.Model(model.inputs, outputs, name=model.name)
 
 
-def draft_of(source: Source, way: Quantization, dense_per_tensor: bool, verify: bool) -> Draft:
-    """Converts and judges."""
+def draft_of(
+    source: Source,
+    way: Quantization,
+    dense_per_tensor: bool,
+    verify: bool,
+    adjust: Sequence[str] = ADJUSTMENTS,
+) -> Draft:
+    """Converts, adjusts and judges."""
     adapter = source.adapter
-    content = convert(
-        source.model,
-        way,
-        source.examples() if way.calibrated else (),
-        integer_inputs=bool(adapter.integer_inputs),
-        dense_per_tensor=dense_per_tensor,
-    )
-    file = LiteFile(content, adapter.layout.names, adapter.output_names)
+
+    def content_of(given: Source) -> bytes:
+        return convert(
+            given.model,
+            way,
+            given.examples() if way.calibrated else (),
+            integer_inputs=bool(adapter.integer_inputs),
+            dense_per_tensor=dense_per_tensor,
+        )
+
+    content = content_of(source)
     if not verify:
-        return Draft(way, content, file.ops())
-    rows = source.held_out
+        return Draft(way, content, LiteFile(content).ops())
+    rows, reference = source.held_out, source
     wanted, _ = adapter.run(rows, NUM_POINTS)
-    found = file(rows, NUM_POINTS)
-    shaped = [want.reshape(have.shape) for want, have in zip(wanted, found, strict=True)]
+    best = _judged(source, content, wanted)
+    adjusted: dict[str, float] = {}
+    if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
+        try:
+            found = _judged(source, content_of(source.equalized), wanted)
+        except ValueError:  # XNNPACK refuses some scales
+            found = best
+        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
+            best, reference, adjusted[EQUALIZATION] = found, source.equalized, gain
+    if way.calibrated and BIAS in adjust:
+        inputs = source.inputs[0]
+        content = corrected(best.content, reference.float_content, adapter.layout, inputs)
+        found = _judged(source, content, wanted)
+        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
+            best, adjusted[BIAS] = found, gain
     layers: Sequence[LayerNoise] = ()
     if way.calibrated:
-        layers = layer_noise(source.float_content, content, adapter.layout, rows)
+        layers = layer_noise(reference.float_content, best.content, adapter.layout, rows)
+    file = best.file
     return Draft(
         way,
-        content,
+        best.content,
         file.ops(),
         difference_on_points(adapter, file, source.input_range),
-        agreement(shaped, found, adapter.activations),
+        agreement(best.shaped, best.found, adapter.activations),
         len(rows),
-        min(decibels(want, have) for want, have in zip(shaped, found, strict=True)),
+        best.decibels,
         layers,
+        adjusted,
     )
+
+
+class _Judged(NamedTuple):
+    """A file, what it says on held-out inputs, and what the model says there."""
+
+    content: bytes
+    file: LiteFile
+    found: Sequence[np.ndarray]
+    shaped: Sequence[np.ndarray]
+    decibels: float
+
+
+def _judged(source: Source, content: bytes, wanted: Sequence[np.ndarray]) -> _Judged:
+    file = LiteFile(content, source.layout.names, source.adapter.output_names)
+    found = file(source.held_out, NUM_POINTS)
+    shaped = [want.reshape(have.shape) for want, have in zip(wanted, found, strict=True)]
+    noise = min(decibels(want, have) for want, have in zip(shaped, found, strict=True))
+    return _Judged(content, file, found, shaped, noise)
+
+
+def every_kind(graph: Graph, input_range: Any, count: int | None, seed: int) -> list[np.ndarray]:
+    """Synthetic inputs of every kind that pruning would use, taking turns; `(count, *shape)` per network input.
+
+    Args:
+        graph: the network.
+        input_range: of its inputs.
+        count: how many; None leaves it to the network's size, as pruning does, so that what it made is there.
+        seed: of what is drawn.
+    """
+    kinds = synthesize(graph, input_range, count=count, seed=seed)
+    fewest = min(len(kind.arrays[0]) for kind in kinds)
+    return [
+        np.stack([array[:fewest] for array in arrays], 1).reshape(-1, *arrays[0].shape[1:])[:count]
+        for arrays in zip(*(kind.arrays for kind in kinds), strict=True)
+    ]
 
 
 def range_points(layout: Layout, input_range: Any, num: int, seed: int = 0) -> np.ndarray:

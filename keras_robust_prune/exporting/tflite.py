@@ -18,6 +18,7 @@ from keras_robust_prune.evaluation.sound import sound
 from keras_robust_prune.exporting.checking import LayerNoise
 from keras_robust_prune.exporting.describing import FileDescription, describe
 from keras_robust_prune.exporting.drafting import (
+    ADJUSTMENTS,
     NUM_POINTS,
     Draft,
     Source,
@@ -50,6 +51,7 @@ class ExportReport:
         num_held_out: how many held-out inputs these are.
         decibels: signal-to-noise ratio of the outputs there.
         layers: noise of every layer against the float32 file, the worst first; for calibrated files.
+        adjusted: what was done before or behind the conversion, and how many decibels of the outputs each gained.
         description: operators, types and the runtime that the file needs.
         mediapipe: what keeps MediaPipe's ImageClassifier from taking it; None if it holds no metadata.
         spread_ms: between which times nine of ten inferences lie, 5 and 95 %, in milliseconds.
@@ -65,6 +67,7 @@ class ExportReport:
     num_held_out: int = 0
     decibels: float | None = None
     layers: tuple[LayerNoise, ...] = ()
+    adjusted: Mapping[str, float] = dataclasses.field(default_factory=dict)
     description: FileDescription | None = None
     mediapipe: tuple[str, ...] | None = None
     spread_ms: tuple[float, float] | None = None
@@ -88,6 +91,9 @@ class ExportReport:
         if self.agreement is not None:
             share = f"{self.agreement:.3f} with the model on {self.num_held_out} held-out inputs"
             found.append(("agreement", f"{share}, {self.decibels:.1f} dB"))
+        if self.adjusted:
+            gains = ", ".join(f"{name} +{gain:.1f} dB" for name, gain in self.adjusted.items())
+            found.append(("adjusted", gains))
         if self.layers:
             worst = ", ".join(f"{item.layer} {item.decibels:.1f} dB" for item in self.layers[:3])
             found.append(("worst layers", worst))
@@ -127,6 +133,7 @@ def export(
     calibration: Any = None,
     input_range: Any = None,
     dense_per_tensor: bool = False,
+    adjust: Iterable[str] = ADJUSTMENTS,
     min_agreement: float = MIN_AGREEMENT,
     max_runtime: str | None = None,
     metadata: Metadata | None = None,
@@ -153,6 +160,9 @@ def export(
         input_range: valid inputs: None takes what the network says, else (0, 1); `(lower, upper)`, numbers or
             arrays of one input's shape, or an `InputSpec`; for several inputs a mapping from their names to such.
         dense_per_tensor: one scale for the int8 kernel of a Dense layer instead of one per output: for old runtimes.
+        adjust: what int8 is helped by, each only where it lowers the noise of the outputs on held-out inputs:
+            `"equalization"` (units take their tensors' ranges alike, see `exporting.equalizing`) and `"bias"` (biases
+            take over what rounded weights add on average).
         min_agreement: on how large a share of held-out inputs a file has to say what its model says, in [0, 1]; see
             `keras_robust_prune.exporting.checking.agreement`.
         max_runtime: the TensorFlow Lite runtime on the device, such as `"2.16"`: a file that needs a newer one is
@@ -188,6 +198,9 @@ def export(
     ways = [quantization_for(way) for way in listed]
     if not 0 <= min_agreement <= 1:
         raise ValueError(f"min_agreement is {min_agreement}, but it is a share in [0, 1].")
+    adjust = tuple(adjust)
+    if unknown := [name for name in adjust if name not in ADJUSTMENTS]:
+        raise ValueError(f"adjust holds {unknown}, but there are {list(ADJUSTMENTS)}.")
     newest = None if max_runtime is None else as_numbers(max_runtime)
     calibrated = any(way.calibrated for way in ways)
     if calibration is not None and not calibrated:
@@ -201,7 +214,9 @@ def export(
     specs = input_specs(reading.read(model), input_range)
     source = Source(model, KerasAdapter(model), specs, calibration, calibrated, seed)
     drafts = [
-        draft_of(source, way, dense_per_tensor, verify).worded(source, metadata, dict(names or {}))
+        draft_of(source, way, dense_per_tensor, verify, adjust).worded(
+            source, metadata, dict(names or {})
+        )
         for way in ways
     ]
     problems = [
@@ -279,6 +294,7 @@ def _report(draft: Draft, place: Path) -> ExportReport:
         draft.num_held_out,
         draft.decibels,
         tuple(draft.layers),
+        dict(draft.adjusted),
         describe(draft.content, str(place)),
         draft.mediapipe,
         (float(np.percentile(times, 5)), float(np.percentile(times, 95))),

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
+from keras_robust_prune.exporting.drafting import every_kind
 from keras_robust_prune.exporting.quantization import quantization_for
 from keras_robust_prune.exporting.report import (
     Pair,
@@ -25,7 +26,6 @@ from keras_robust_prune.keras_io import outputs, reading, writing
 from keras_robust_prune.keras_io.outputs import Output
 from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.pruning.result import PruningResult
-from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 # Inputs on which int8 ranges are measured.
 INT8_INPUTS = 256
@@ -144,8 +144,8 @@ class Job:
         # What `robust` made is remembered; for other methods fewer will do.
         count = None if self.options.get("method", "robust") == "robust" else INT8_INPUTS
         seed = self.options.get("seed", 0)
-        made = synthetic_inputs(reading.read(dense), specs, count, seed)
-        inputs = [array[:INT8_INPUTS] for array in made.arrays]
+        made = every_kind(reading.read(dense), specs, count, seed)
+        inputs = [array[:INT8_INPUTS] for array in made]
         return inputs[0] if len(inputs) == 1 else inputs
 
     def measured(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Pair, ...]:

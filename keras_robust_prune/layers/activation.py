@@ -78,6 +78,10 @@ class NumberByNumber(LayerType):
         known = function is not None and function.uniform
         return inputs[0].activated(function.forward) if function and known else None
 
+    def homogeneous_to(self, layer: Layer, keras: str) -> float:
+        function = self.function(layer, keras)
+        return 0.0 if function is None else function.homogeneous_to
+
     def closing(self, graph: Graph, node: Node) -> str | None:
         function = self.function(graph.layer_of(node), graph.keras)
         return function.name if function is not None and function.increasing else None

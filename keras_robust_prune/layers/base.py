@@ -8,14 +8,16 @@ Nothing else asks of what class a layer is. Layers are recognised by type and co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Shape
 from keras_robust_prune.graph.tracing import Labels, Tracing
+from keras_robust_prune.layers.answers import InputHint, Kept, Renumbered, Statistics
 from keras_robust_prune.layers.calls import Call, is_operator, operator_name
 from keras_robust_prune.layers.linear import LinearView
 from keras_robust_prune.primitives.elementwise import Elementwise
@@ -38,41 +40,6 @@ class Unsupported(Exception):
         self.reason = reason
 
 
-class Statistics(NamedTuple):
-    """Names of the weights that hold the mean and the variance that a layer's input had in training."""
-
-    mean: str
-    variance: str
-
-
-class InputHint(NamedTuple):
-    """A range of inputs, and how a layer knows it, as a clause: "rescales by 0.00392"."""
-
-    lower: Any
-    upper: Any
-    clause: str
-
-
-class Kept(NamedTuple):
-    """Which entries of a tensor stay.
-
-    Attributes:
-        axis: the axis that units lie on, without the batch axis.
-        stay: for every entry along it, whether it stays.
-    """
-
-    axis: int
-    stay: np.ndarray
-
-
-class Renumbered(NamedTuple):
-    """A call that names entries by their numbers, once some are gone; `config` holds changes of the configuration."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    config: Mapping[str, Any]
-
-
 class LayerType:
     """What the toolkit knows of one type of layer. The base class knows nothing and says so.
 
@@ -88,6 +55,9 @@ class LayerType:
             that lacks it gets it with `use_bias=True` in its configuration.
         transparent: outside of training its output is its input, at most in another shape.
         sums: its output is the sum of its inputs.
+        homogeneous: what multiplies every unit of its inputs by a positive number of its own multiplies its outputs
+            alike.
+        translates: what is added to a unit of its input everywhere is added to its output everywhere.
         over_units: it normalises over all units of its input, and sees a zero for each that is gone.
         weight_names: its own names for weights that the toolkit calls otherwise.
     """
@@ -97,6 +67,8 @@ class LayerType:
     bias: str | None = None
     transparent: bool = False
     sums: bool = False
+    homogeneous: bool = False
+    translates: bool = False
     over_units: bool = False
     weight_names: ClassVar[Mapping[str, str]] = {}
 
@@ -152,6 +124,36 @@ class LayerType:
             kept: what stays of each input.
         """
         return Renumbered(node.args, node.kwargs, {})
+
+    def homogeneous_to(self, layer: Layer, keras: str) -> float:
+        """Up to which value of its inputs it is `homogeneous`; 0 if it is not at all.
+
+        Args:
+            layer: the layer.
+            keras: `"tf_keras"` or `"keras"`, where they differ.
+        """
+        return math.inf if self.homogeneous else 0.0
+
+    def rescaled(
+        self, layer: Layer, inputs: np.ndarray, outputs: np.ndarray
+    ) -> Mapping[str, np.ndarray] | None:
+        """Weights with which it gives `outputs` times its outputs, of `inputs` times its inputs; None if it cannot.
+
+        Args:
+            layer: the layer, without its activation.
+            inputs: a positive number for every entry of its input's last axis.
+            outputs: likewise of its output.
+        """
+        return None
+
+    def constant(self, layer: Layer, inputs: np.ndarray) -> np.ndarray | None:
+        """What a constant per unit of its input adds to the units of its output; None unless that is one number each.
+
+        Args:
+            layer: the layer, without its activation.
+            inputs: what is added to every entry of its input's last axis, everywhere.
+        """
+        return None
 
     def factors(self, before: Layer, after: Layer) -> Mapping[str, float]:
         """Numbers by which weights are multiplied when the smaller layer scales otherwise; none by default.

@@ -20,7 +20,7 @@ from keras_robust_prune.layers.base import (
     places,
 )
 from keras_robust_prune.layers.calls import Call
-from keras_robust_prune.layers.linear import LinearView, patches, positions
+from keras_robust_prune.layers.linear import LinearView, between, patches, positions
 from keras_robust_prune.primitives import convolution
 from keras_robust_prune.primitives.gaussian import NEIGHBOURS, Gaussian
 from keras_robust_prune.primitives.linear import MatMul
@@ -83,6 +83,20 @@ class Convolution(Filters):
         per_group = layer.weights["kernel"].shape[-1] // groups
         return {"filters": filters, "groups": filters // per_group if groups > 1 else 1}
 
+    def rescaled(
+        self, layer: Layer, inputs: np.ndarray, outputs: np.ndarray
+    ) -> Mapping[str, np.ndarray] | None:
+        plain = layer.config.get("groups", 1) == 1
+        return between(layer, "kernel", inputs, outputs) if plain else None
+
+    def constant(self, layer: Layer, inputs: np.ndarray) -> np.ndarray | None:
+        """With padding the border gets less of it."""
+        kernel, config = layer.weights["kernel"], layer.config
+        padded = config.get("padding", "valid") != "valid" and max(kernel.shape[:-2]) > 1
+        if padded or config.get("groups", 1) != 1:
+            return None
+        return np.asarray(inputs @ kernel.sum(tuple(range(kernel.ndim - 2))))
+
     def lower(self, call: Call) -> int:
         """As matrix products where the kernel is 1x1."""
         (x,) = call.inputs
@@ -122,6 +136,17 @@ class Depthwise(Filters):
             tracing.use(layer.name, "bias", 0, CARRIES, channels)
         protect_mixed(layer, channels, tracing)
         return channels_out(graph, node, channels)
+
+    def rescaled(
+        self, layer: Layer, inputs: np.ndarray, outputs: np.ndarray
+    ) -> Mapping[str, np.ndarray] | None:
+        kernel = layer.weights["depthwise_kernel"]
+        changed = {
+            "depthwise_kernel": kernel * outputs.reshape(kernel.shape[-2:]) / inputs[:, None]
+        }
+        if "bias" in layer.weights:
+            changed["bias"] = layer.weights["bias"] * outputs
+        return changed
 
     def lower(self, call: Call) -> int:
         return _depthwise(call, call.weight("bias"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_robust_prune.graph.graph import Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CONSUMES, PRODUCES, Labels, Tracing
 from keras_robust_prune.layers.activation import new_units, protect_mixed
@@ -18,7 +20,7 @@ from keras_robust_prune.layers.base import (
     one_output,
 )
 from keras_robust_prune.layers.calls import Call
-from keras_robust_prune.layers.linear import LinearView, positions
+from keras_robust_prune.layers.linear import LinearView, between, positions
 from keras_robust_prune.primitives.linear import MatMul
 
 
@@ -41,6 +43,14 @@ class Dense(LayerType):
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
         return {"units": lengths["kernel", 1]}
+
+    def rescaled(
+        self, layer: Layer, inputs: np.ndarray, outputs: np.ndarray
+    ) -> Mapping[str, np.ndarray] | None:
+        return between(layer, "kernel", inputs, outputs)
+
+    def constant(self, layer: Layer, inputs: np.ndarray) -> np.ndarray | None:
+        return np.asarray(inputs @ layer.weights["kernel"])
 
     def positions(self, graph: Graph, node: Node) -> int:
         return known_size(node.shapes[0][:-1])

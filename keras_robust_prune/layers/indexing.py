@@ -14,11 +14,10 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Shape
 from keras_robust_prune.graph.tracing import CARRIES, Labels, Tracing, relabel, tie
 from keras_robust_prune.layers import merging
+from keras_robust_prune.layers.answers import Kept, Renumbered
 from keras_robust_prune.layers.base import (
-    Kept,
     LayerType,
     Lengths,
-    Renumbered,
     Unsupported,
     known_size,
 )

@@ -95,6 +95,23 @@ class LinearView:
         return 0 if rest else copies
 
 
+def between(
+    layer: Layer, kernel: str, inputs: np.ndarray, outputs: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Weights of a layer whose inputs and outputs are multiplied; see `LayerType.rescaled`.
+
+    Args:
+        layer: the layer.
+        kernel: the weight whose last two axes are inputs and outputs.
+        inputs: a number per input.
+        outputs: a number per output.
+    """
+    changed = {kernel: layer.weights[kernel] * (outputs / inputs[:, None])}
+    if "bias" in layer.weights:
+        changed["bias"] = layer.weights["bias"] * outputs
+    return changed
+
+
 def positions(tensor: Any) -> Any:
     """A tensor's last axis as rows, one per position."""
     return backends.tensorflow().reshape(tensor, (-1, tensor.shape[-1]))

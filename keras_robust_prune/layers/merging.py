@@ -53,6 +53,7 @@ class Add(Merging):
     """The sum; its moments are those of independent terms."""
 
     sums = True
+    homogeneous = True
 
     def lower(self, call: Call) -> int:
         return composing.add(call, call.inputs, (1,) * len(call.inputs))
@@ -67,6 +68,8 @@ class Add(Merging):
 class Average(Merging):
     """The mean of several tensors."""
 
+    homogeneous = True
+
     def lower(self, call: Call) -> int:
         place = composing.add(call, call.inputs, (1,) * len(call.inputs))
         return call.emit(Scale(call.shape(place), call.array(1 / len(call.inputs))), place)
@@ -74,6 +77,8 @@ class Average(Merging):
 
 class Subtract(Merging):
     """The first less the second."""
+
+    homogeneous = True
 
     def lower(self, call: Call) -> int:
         return composing.add(call, call.inputs, (1, -1))
@@ -89,6 +94,8 @@ class Multiply(Merging):
 class Maximum(Merging):
     """The largest."""
 
+    homogeneous = True
+
     def lower(self, call: Call) -> int:
         return composing.largest(call, call.inputs, 1)
 
@@ -96,12 +103,16 @@ class Maximum(Merging):
 class Minimum(Merging):
     """The smallest."""
 
+    homogeneous = True
+
     def lower(self, call: Call) -> int:
         return composing.largest(call, call.inputs, -1)
 
 
 class Concatenate(LayerType):
     """Units stand behind one another; along another axis the same units meet."""
+
+    homogeneous = True
 
     def axis(self, graph: Graph, node: Node) -> int:
         """The axis of concatenation, counted with the batch axis."""

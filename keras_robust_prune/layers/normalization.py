@@ -9,11 +9,10 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node
 from keras_robust_prune.graph.tracing import CARRIES, CONSUMES, NORMALISES, Labels, Tracing
+from keras_robust_prune.layers.answers import InputHint, Statistics
 from keras_robust_prune.layers.base import (
-    InputHint,
     LayerType,
     Lengths,
-    Statistics,
     Unsupported,
     layer_type,
 )
@@ -89,6 +88,25 @@ class BatchNormalization(LayerType):
         scale = 1.0 / np.sqrt(weights["moving_variance"] + np.float32(layer.config["epsilon"]))
         scale = scale * weights.get("gamma", np.float32(1.0))
         return scale, weights.get("beta", np.float32(0.0)) - weights["moving_mean"] * scale
+
+    def rescaled(
+        self, layer: Layer, inputs: np.ndarray, outputs: np.ndarray
+    ) -> Mapping[str, np.ndarray] | None:
+        """A factor of 1 is exactly 1 afterwards, so that a converter leaves it out."""
+        if not {"gamma", "beta", "moving_mean"} <= set(layer.weights):
+            return None
+        weights = {name: value.astype(float) for name, value in layer.weights.items()}
+        epsilon = layer.config["epsilon"]
+        factor = weights["gamma"] / np.sqrt(weights["moving_variance"] + epsilon)
+        shift = weights["beta"] - weights["moving_mean"] * factor
+        gamma = factor * outputs / inputs
+        whole = np.abs(np.abs(gamma) - 1) < 1e-6
+        return {
+            "gamma": np.where(whole, np.sign(gamma), gamma),
+            "beta": shift * outputs,
+            "moving_mean": np.zeros_like(shift),
+            "moving_variance": np.full_like(shift, np.float32(1) - np.float32(epsilon)),
+        }
 
     def made_for(self, layer: Layer, rank: int) -> InputHint | None:
         found = self.statistics(layer)

@@ -28,6 +28,9 @@ WIDEST = 8192
 class Identity(LayerType):
     """Does nothing outside of training: units keep their axis and their order."""
 
+    homogeneous = True
+    translates = True
+
     transparent = True
 
     def trace(
@@ -61,6 +64,9 @@ class Masking(LayerType):
 
 class Move(LayerType):
     """Moves entries without changing them; units pass where one axis still tells them apart."""
+
+    homogeneous = True
+    translates = True
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing

@@ -25,6 +25,8 @@ from keras_robust_prune.primitives.windows import Window
 class Spatial(LayerType):
     """Works on the axes beside the channels, which pass."""
 
+    homogeneous = True
+
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
@@ -37,6 +39,8 @@ class Pooling(Spatial):
     Args:
         largest: which of both.
     """
+
+    translates = True
 
     def __init__(self, largest: bool) -> None:
         self.largest = largest
@@ -108,6 +112,8 @@ class ZeroPadding(Alike):
 
 class Cropping(Alike):
     """The middle."""
+
+    translates = True
 
     def lower(self, call: Call) -> int:
         (x,) = call.inputs

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,6 +63,14 @@ class Elementwise(Primitive):
     @property
     def closes(self) -> bool:  # type: ignore[override]
         return self.name in ("sigmoid", "linear")
+
+    @property
+    def homogeneous_to(self) -> float:
+        """Up to which x f(c x) = c f(x) for every c > 0: infinite for ReLU, 6 for ReLU6, 0 for a sigmoid."""
+        zero = np.zeros(1)
+        straight = self.continuous and not self.bent and not self.function(zero).any()
+        ends = [float(np.max(point)) for point in self.breaks if np.any(point)]
+        return min(ends, default=math.inf) if straight and min(ends, default=0.0) >= 0 else 0.0
 
     @property
     def has_slopes(self) -> bool:  # type: ignore[override]
