@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import random
 import re
@@ -24,7 +25,7 @@ NAMES = ("tf_keras", "keras")
 # What native code of TensorFlow writes to standard error about itself, past Python and its log levels.
 REMARKS = re.compile(
     rb"WARNING: All log messages before absl::|[IW]\d{4,} .*\] |To enable the following instructions:"
-    rb"|INFO: |fully_quantize: "
+    rb"|INFO: |fully_quantize: |E\d{4,} .*\] failed call to cuInit"
 )
 _REMARKS_LOCK = threading.RLock()
 
@@ -108,7 +109,9 @@ def tensorflow() -> Any:
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     with without_remarks():
-        return importlib.import_module("tensorflow")
+        found = importlib.import_module("tensorflow")
+        found.config.list_physical_devices()  # says now what it would say later of a GPU that is not there
+    return found
 
 
 def tf_keras() -> Any:
@@ -306,10 +309,16 @@ def pack_file(model: Any) -> bytes:
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Without what a converter says about its own progress."""
+    log = logging.getLogger("tensorflow")
+    level = log.level
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         without_remarks(),
     ):
         warnings.simplefilter("ignore")
-        yield
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)

@@ -113,6 +113,7 @@ def _measured(args: argparse.Namespace) -> dict[str, Any]:
         "input_range": load_range(args.input_range),
         "seed": args.seed,
         "trust": args.trust,
+        "verbose": _verbose(args),
     }
 
 
@@ -138,7 +139,8 @@ def certify_command(args: argparse.Namespace) -> Any:
     from keras_robust_prune.verify.certificate import certify
 
     input_range = load_range(args.input_range)
-    return certify(args.source, args.small, x, args.eps, input_range, trust=args.trust)
+    how = {"trust": args.trust, "verbose": _verbose(args)}
+    return certify(args.source, args.small, x, args.eps, input_range, **how)
 
 
 def files_command(args: argparse.Namespace) -> Any:

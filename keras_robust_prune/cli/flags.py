@@ -132,7 +132,7 @@ def _fill_certify(to: Any) -> None:
         help="how many of the inputs, from the first (default: %(default)s)",
     )
     _add_range(to)
-    _add_json(to)
+    _add_quiet(to)
 
 
 def _fill_files(to: Any) -> None:

@@ -27,6 +27,7 @@ from keras_robust_prune.evaluation.results import (
     Evaluation,
     Measure,
 )
+from keras_robust_prune.reporting.progress import Progress
 
 
 def evaluate(
@@ -41,7 +42,7 @@ def evaluate(
     input_range: Any = None,
     batch_size: int = 256,
     seed: int = 0,
-    verbose: int = 0,
+    verbose: int = 1,
     trust: bool = False,
 ) -> Evaluation:
     """Measures accuracy, robust accuracy, accuracy on corrupted images and agreement with a reference.
@@ -64,7 +65,7 @@ def evaluate(
             Attacks stay within it.
         batch_size: how many inputs are computed at once.
         seed: of everything drawn.
-        verbose: 1 prints each figure as it is found.
+        verbose: 0 is silent; 1 says how far the work is if it takes long; 2 prints each figure as it is found.
         trust: whether models' files may run code of its own; see `krp.load`.
 
     Returns:
@@ -92,17 +93,19 @@ def evaluate(
     chosen = [Attack.parse(text) for text in _listed(attacks, Attack)]
     damages = measuring.parse_corruptions(_listed(corruptions))
     measuring.check(chosen, bool(damages))
-    for head in measuring.heads:
-        measuring.clean(head)
-    if measuring.reference is not None:
+    count = 1 + (measuring.reference is not None) + len(chosen) + len(damages)
+    with Progress("measuring", len(measuring.heads) * count, verbose) as measuring.progress:
         for head in measuring.heads:
-            measuring.agreement(head, measuring.reference)
-    for head in measuring.heads:
-        for attack in chosen:
-            measuring.attack(head, attack)
-        measuring.look_for_masking(head, chosen)
-    for name, severity in damages:
-        measuring.corruption(name, severity)
+            measuring.clean(head)
+        if measuring.reference is not None:
+            for head in measuring.heads:
+                measuring.agreement(head, measuring.reference)
+        for head in measuring.heads:
+            for attack in chosen:
+                measuring.attack(head, attack)
+            measuring.look_for_masking(head, chosen)
+        for name, severity in damages:
+            measuring.corruption(name, severity)
     return measuring.result(title)
 
 
@@ -119,6 +122,7 @@ class _Measuring:
     batch_size: int
     seed: int
     verbose: int
+    progress: Progress | None = None
     found: list[Measure] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     classifiers: dict[tuple[int, str], Classifier] = dataclasses.field(default_factory=dict)
@@ -204,9 +208,12 @@ class _Measuring:
         begin = time.perf_counter()
         measure = Measure(head.name, kind, name, holds(), time.perf_counter() - begin)
         self.found.append(measure)
-        if self.verbose:
+        assert self.progress is not None
+        self.progress.update()
+        if self.verbose > 1:
             where = f" of {head.name}" if len(self.heads) > 1 else ""
-            print(f"{name}{where}: {measure.value:.4f} ({measure.seconds:.1f} s)", flush=True)
+            line = f"{name}{where}: {measure.value:.4f} ({measure.seconds:.1f} s)"
+            self.progress.say(line, always=True)
 
     def right(self, head: Head) -> np.ndarray:
         """Which inputs the head classifies rightly."""

@@ -15,6 +15,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.evaluation.sound import sound
 from keras_robust_prune.reporting.measurement import Measurement
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.reporting.tables import table
 
 THREADS = (1, 2)
@@ -59,6 +60,7 @@ def compare_files(
     runs: int = 200,
     seed: int = 0,
     trust: bool = False,
+    verbose: int = 1,
 ) -> FileComparison:
     """Measures `.tflite` files: bytes, milliseconds in turns, and what `evaluate` finds.
 
@@ -73,6 +75,7 @@ def compare_files(
         runs: how often each file runs for its time, in turns with the others.
         seed: of everything that is drawn.
         trust: whether the reference's file may run code of its own.
+        verbose: 0 is silent; 1 says how far the work is if it takes long.
 
     Returns:
         A `FileComparison`.
@@ -96,7 +99,9 @@ def compare_files(
     ]
     for threads in THREADS:
         name = f"ms, {threads} thread{'s' * (threads > 1)}"
-        for items, path, times in zip(found, paths, in_turns(paths, threads, runs), strict=True):
+        for items, path, times in zip(
+            found, paths, in_turns(paths, threads, runs, verbose), strict=True
+        ):
             median, low, high = np.percentile(times, (50, 5, 95))
             items.append(
                 Measurement(name, float(median), float(low), float(high), runs, path, unit="ms")
@@ -113,12 +118,15 @@ def compare_files(
                 input_range=input_range,
                 seed=seed,
                 trust=trust,
+                verbose=verbose,
             )
             items += evaluation.overall
     return FileComparison(tuple(paths), tuple(map(tuple, found)))
 
 
-def in_turns(paths: Sequence[str], num_threads: int, runs: int) -> list[list[float]]:
+def in_turns(
+    paths: Sequence[str], num_threads: int, runs: int, verbose: int = 0
+) -> list[list[float]]:
     """Milliseconds of every run of every file; the files take turns, so that all meet the same disturbances."""
     interpreters = [backends.interpreter(sound(path), num_threads) for path in paths]
     for interpreter in interpreters:
@@ -126,7 +134,7 @@ def in_turns(paths: Sequence[str], num_threads: int, runs: int) -> list[list[flo
             interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         interpreter.invoke()
     times: list[list[float]] = [[] for _ in paths]
-    for _ in range(runs):
+    for _ in Progress.over(f"times, {num_threads} threads", range(runs), verbose):
         for interpreter, mine in zip(interpreters, times, strict=True):
             begin = time.perf_counter()
             interpreter.invoke()

@@ -152,8 +152,11 @@ class Job:
         """Accuracies before and after, on the labelled inputs."""
         if self.labelled is None:
             return ()
+        verbose = self.options.get("verbose", 1)
         before, after = (
-            evaluate(model, *self.labelled, attacks=self.attacks, input_range=specs)
+            evaluate(
+                model, *self.labelled, attacks=self.attacks, input_range=specs, verbose=verbose
+            )
             for model in (dense, pruned)
         )
         return accuracies(before, after)
@@ -172,5 +175,8 @@ class Job:
             after = export_tflite(pruned, self.tflite, **options)
             if self.labelled is None:
                 return files(before, after)
-            found = [evaluate(file, *self.labelled) for file in (path, self.tflite)]
+            verbose = self.options.get("verbose", 1)
+            found = [
+                evaluate(file, *self.labelled, verbose=verbose) for file in (path, self.tflite)
+            ]
         return (*accuracies(found[0], found[1], of=".tflite"), *files(before, after))

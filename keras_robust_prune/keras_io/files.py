@@ -17,6 +17,7 @@ from keras_robust_prune.keras_io.stored import Stored, look
 from keras_robust_prune.keras_io.vetting import Vetting
 
 TFMOT_WRAPPER = "PruneLowMagnitude"
+QUANTISED = "QuantizeWrapper"
 TFMOT_SCHEDULES = ("ConstantSparsity", "PolynomialDecay")
 # Building takes what is stored, and again what initializers draw and a SavedModel restores beside it.
 VARIABLES, AT_LEAST = 4, 64 << 20
@@ -53,6 +54,14 @@ def load(
     subject = f"'{path}' cannot be loaded"
     keras = backends.module(stored.keras)
     masked_class(stored.keras)  # registers it
+    if QUANTISED in json.dumps(stored.configs):
+        raise ModelError(
+            subject,
+            [
+                "tfmot has made it ready for quantisation-aware training. Load it by tf_keras, within"
+                " tfmot.quantization.keras.quantize_scope(), and pass the model."
+            ],
+        )
     with contextlib.ExitStack() as scopes:
         if TFMOT_WRAPPER in json.dumps(stored.configs):
             sparsity = backends.tfmot().sparsity.keras

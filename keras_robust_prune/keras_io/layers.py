@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Layer
 from keras_robust_prune.keras_io.copying import copied
+from keras_robust_prune.keras_io.quantised import is_quantised, made_again
 from keras_robust_prune.layers.base import named
 
 UNNAMED = re.compile(r"\bvariable(_\d+)?(?=$|:)", re.IGNORECASE)
@@ -170,6 +172,8 @@ def _origin(layer: Any) -> tuple[dict[str, Any], Any]:
         return _lambda_origin(layer)
     if kind.__module__.endswith("saved_model.load"):
         return {}, Recipe(kind, lambda config: layer)
+    if is_quantised(layer):
+        return layer.get_config(), Recipe(kind, partial(made_again, kind))
     try:
         config = dict(layer.get_config())
         config.update(_own_functions(layer, config))

@@ -8,6 +8,9 @@ from typing import Any
 
 from keras_robust_prune import backends
 
+# Stands in the file, and in what Keras says when it meets the wrapper without this package.
+LOAD_WITH = "keras_robust_prune.load(path)"
+
 
 @functools.cache
 def masked_class(keras: str) -> Any:
@@ -26,6 +29,7 @@ def masked_class(keras: str) -> Any:
         """Multiplies its input by a mask along one axis, then calls the layer inside."""
 
         def __init__(self, layer: Any, axis: int, length: int, **kwargs: Any) -> None:
+            kwargs.pop("load_with", None)
             kwargs.setdefault("name", layer.name)
             super().__init__(layer, **kwargs)
             self.axis, self.length = int(axis), int(length)
@@ -59,6 +63,9 @@ def masked_class(keras: str) -> Any:
             return self.layer.compute_output_shape(input_shape)
 
         def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "axis": self.axis, "length": self.length}
+            own = {"axis": self.axis, "length": self.length, "load_with": LOAD_WITH}
+            return {**super().get_config(), **own}
 
+    # All that tf_keras says of a `.keras` file whose class it does not know is the class's name.
+    Masked.__name__ = "keras_robust_prune_Masked"
     return Masked

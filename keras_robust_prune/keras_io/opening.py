@@ -22,6 +22,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import INPUT
 from keras_robust_prune.keras_io.batch import free_batch, refuse_open_sizes
 from keras_robust_prune.keras_io.layers import is_layer
+from keras_robust_prune.keras_io.quantised import is_quantised
 from keras_robust_prune.keras_io.symbolic import (
     dtype_of,
     is_symbolic,
@@ -113,7 +114,7 @@ class Opener:
         self, layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], training: bool | None
     ) -> Opened | None:
         """The calls inside a call of a layer; None if the layer has a rule or stays closed."""
-        if id(layer) in self.closed or not is_composite(layer):
+        if id(layer) in self.closed or not is_composite(layer) or is_quantised(layer):
             return None
         try:
             found = record(layer, args, kwargs, training)

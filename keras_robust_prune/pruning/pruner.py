@@ -6,7 +6,6 @@ they see is masked, so its shape never changes; `Pruner.model` is the physically
 
 from __future__ import annotations
 
-import time
 import types
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,16 +17,19 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
+from keras_robust_prune.keras_io.quantised import refuse_quantised
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.constants import without_dead_units
 from keras_robust_prune.methods.measures import Limits
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
+from keras_robust_prune.methods.reference.progress import PUBLISHED_STEP
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.pruning.checkpoint import Checkpoint
 from keras_robust_prune.pruning.repeating import repeatable
 from keras_robust_prune.pruning.result import PruningResult, tier_of
+from keras_robust_prune.pruning.steps import Steps
 from keras_robust_prune.pruning.stopping import StoppingCriterion, stopping_criterion
 from keras_robust_prune.pruning.target import MissedTarget, Target
 from keras_robust_prune.surgery.costs import num_macs
@@ -87,6 +89,7 @@ class Pruner:
         trust: bool = False,
     ) -> None:
         self._given = strip(model, trust)
+        refuse_quantised(self._given)
         given = read(self._given)
         if own_steps(self._given):
             with_class_of(self._given, build(given))  # refused now, not when all is done
@@ -181,7 +184,8 @@ class Pruner:
                 `tf.data.Dataset`, a `Sequence`, or a generator, which is read once. They are reported
                 on, and decide nothing.
             callbacks: Keras callbacks; they see the masked model and one epoch per step.
-            verbose: 0 is silent.
+            verbose: 0 is silent; 1 says how far the work is, in a line that moves, and at times how a step
+                ended; 2 says it of every step.
 
         Returns:
             A Keras `History`. Its logs are `kept_units`, `pruned_fraction`, `params`, `macs`, what
@@ -201,26 +205,21 @@ class Pruner:
         if self._criterion is not None:
             self._criterion.prepare(self.dense, problem)
         hooks.on_train_begin()
-        steps = self._method.steps(problem)
-        while True:
-            began = time.monotonic()
-            state = next(steps, None)
-            if state is None:
-                break
-            if self._criterion is not None:
-                broken = self._criterion.failed_by(cut(state.graph, self.groups, state.plan))
-                if broken:
-                    self.stopped = broken
+        with Steps(self._target, verbose, self.state.step) as told:
+            for state in self._method.steps(problem):
+                if self._criterion is not None:
+                    broken = self._criterion.failed_by(cut(state.graph, self.groups, state.plan))
+                    if broken:
+                        self.stopped = broken
+                        break
+                hooks.on_epoch_begin(self.state.step)
+                logs = self._take(state, validation_data, stages)
+                plans.append(state.plan)
+                hooks.on_epoch_end(state.step - 1, logs)
+                told.step(state, self.graph, logs)
+                if getattr(self._masked, "stop_training", False):
+                    self.stopped = "a callback asked for it"
                     break
-            hooks.on_epoch_begin(self.state.step)
-            logs = self._take(state, validation_data, stages)
-            plans.append(state.plan)
-            hooks.on_epoch_end(state.step - 1, logs)
-            if verbose:
-                print(_line(state, logs, time.monotonic() - began), flush=True)
-            if getattr(self._masked, "stop_training", False):
-                self.stopped = "a callback asked for it"
-                break
         hooks.on_train_end()
         self._follow(plans)
         self.missed = "" if self.stopped else self._target.missed(self.graph, self.plan)
@@ -279,9 +278,12 @@ class Pruner:
     @property
     def _target(self) -> Target:
         """What was to be removed."""
-        asked = max(self._problem(0).fractions(1.0), default=0.0)
-        round_to = self._options["round_to"]
-        return Target(self._wanted["measure"], asked, self.dense, self.groups, round_to)
+        own = getattr(self._method, "step", PUBLISHED_STEP)
+        fractions = self._problem(0).fractions(own or self._wanted["target"] or 1.0)
+        asked, round_to = max(fractions, default=0.0), self._options["round_to"]
+        return Target(
+            self._wanted["measure"], asked, self.dense, self.groups, round_to, len(fractions)
+        )
 
     def _problem(self, verbose: int, stages: Stages = NONE) -> Problem:
         given = {**self._wanted, **self._options, "verbose": verbose, "stages": stages}
@@ -369,12 +371,3 @@ def _same(first: Plan, second: Plan) -> bool:
 def _no_loss(labels: Any, outputs: Any) -> Any:
     """Stands in where no loss is asked for: nothing is trained."""
     return backends.tensorflow().zeros(())
-
-
-def _line(state: PruningState, logs: Mapping[str, float], seconds: float) -> str:
-    measured = ", ".join(f"{k} {v:.4g}" for k, v in logs.items() if k.startswith("val_"))
-    return (
-        f"step {state.step}: {state.plan.fraction:.1%} of units removed, {logs['params']:,.0f}"
-        f" parameters, {logs['macs']:,.0f} MACs{', ' + measured if measured else ''}"
-        f" ({seconds:.1f} s)"
-    )

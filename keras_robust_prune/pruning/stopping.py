@@ -85,10 +85,14 @@ class StoppingCriterion:
         if self.what in CERTIFIED:
             from keras_robust_prune.verify.certificate import certify
 
-            proven = certify(self._dense, graph, self._x, float(self.eps), input_range=self._range)
+            proven = certify(
+                self._dense, graph, self._x, float(self.eps), input_range=self._range, verbose=0
+            )
             return float(np.mean(getattr(proven, CERTIFIED[self.what])))
         attacks = [] if self.what == "agreement" else [Attack.parse(f"{self.what}@{self.eps}")]
-        found = evaluate(build(graph), self._x, self._y, attacks=attacks, input_range=self._range)
+        found = evaluate(
+            build(graph), self._x, self._y, attacks=attacks, input_range=self._range, verbose=0
+        )
         return found[str(attacks[0])] if attacks else found.accuracy
 
     def failed_by(self, graph: Graph) -> str:

@@ -27,6 +27,7 @@ class Target:
     Attributes:
         measure: what the fraction counts, as for `Problem`.
         asked: the fraction, [0, 1).
+        num_steps: in how many steps, if the problem says so.
         dense: the network before.
         groups: what can be removed from it.
         round_to: widths that remain are multiples of it.
@@ -37,6 +38,7 @@ class Target:
     dense: Graph
     groups: ChannelGroups
     round_to: int = 1
+    num_steps: int = 1
 
     @property
     def name(self) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.keras_io.quantised import refuse_quantised
+from keras_robust_prune.keras_io.reading import opened, read
 from keras_robust_prune.reporting.tables import Table, as_html
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
@@ -111,5 +112,7 @@ def inspect(model: Any, *, keep: Iterable[str] = (), trust: bool = False) -> Ins
         ------------------------------------------------------------------------------
         b        2      output  its units reach 'b', which is an output of the network
     """
-    graph = read(model, trust=trust)
+    model = opened(model, trust)
+    refuse_quantised(model)
+    graph = read(model)
     return Inspection(graph, find_groups(graph, keep))

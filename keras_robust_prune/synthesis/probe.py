@@ -69,9 +69,11 @@ class ActivationProbe:
         tensors = [tf.convert_to_tensor(x) for x in inputs]
         if self._compiled is None:
             signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in tensors]
-            self._compiled = tf.function(
+            function = tf.function(
                 lambda *given: self(given), input_signature=signature, autograph=False
             )
+            # Of many functions with one name TensorFlow would say that one is traced too often.
+            self._compiled = function.get_concrete_function()
         return self._compiled(*tensors)
 
     def batch_size(self) -> int:

@@ -21,6 +21,7 @@ from keras_robust_prune.graph.tracing import CONSUMES
 from keras_robust_prune.keras_io import layers
 from keras_robust_prune.keras_io.files import load
 from keras_robust_prune.keras_io.masked import masked_class
+from keras_robust_prune.keras_io.quantised import refuse_quantised
 from keras_robust_prune.keras_io.reading import build, read, read_masks
 from keras_robust_prune.layers.padding import entrance, spelled_out, without_masks
 from keras_robust_prune.surgery.cutting import cut
@@ -72,6 +73,7 @@ def wrap(model: Any, keep: Iterable[str] = (), trust: bool = False) -> Any:
         model = load(model, trust=trust)
     if masked_layers(model):
         return model
+    refuse_quantised(model)
     graph = read(model)
     return with_class_of(model, wrap_graph(graph, find_groups(graph, keep)))
 

@@ -19,6 +19,7 @@ from keras_robust_prune.layers.asking import said
 from keras_robust_prune.layers.lowering import lower
 from keras_robust_prune.primitives.intervals import Interval
 from keras_robust_prune.primitives.program import Program
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.reporting.tables import Table, as_html
 from keras_robust_prune.verify.alignment import aligned
 from keras_robust_prune.verify.bounds import interval_bounds, joined
@@ -62,12 +63,15 @@ class Certificate:
         """Both bounds of pruned minus dense logits, `(inputs, outputs)`."""
         return Interval(self.deviation_lower, self.deviation_upper)
 
-    def radius(self, verdict: str = "agree", largest: float | None = None) -> np.ndarray:
+    def radius(
+        self, verdict: str = "agree", largest: float | None = None, verbose: int = 1
+    ) -> np.ndarray:
         """The largest radius per input at which a verdict was proven, by eight steps of bisection.
 
         Args:
             verdict: `"agree"`, `"pruned_is_constant"` or `"dense_is_constant"`.
             largest: where the search begins; 8 times the certificate's largest eps if None.
+            verbose: 0 is silent; 1 says how far the work is if it takes long.
 
         Returns:
             `(inputs,)`; 0 where nothing was proven at any radius tried.
@@ -79,7 +83,7 @@ class Certificate:
         top = 8 * float(np.max(self.eps)) if largest is None else float(largest)
         proven = np.zeros(len(self.eps))
         refuted = np.full(len(self.eps), top)
-        for step in range(9):
+        for step in Progress.over("radius", range(9), verbose):
             eps = refuted if step == 0 else (proven + refuted) / 2
             held = getattr(self._pair.certify(eps), verdict)
             proven = np.where(held, eps, proven)
@@ -138,6 +142,7 @@ def certify(
     eps: float,
     input_range: Any = None,
     trust: bool = False,
+    verbose: int = 1,
 ) -> Certificate:
     """Prove how far a pruned network can be from the dense one around inputs.
 
@@ -149,6 +154,7 @@ def certify(
         input_range: valid inputs; balls are cut to it. None takes what the network says, else (0, 1);
             `(lower, upper)`, numbers or arrays, an `InputSpec`, or a mapping from input names to such.
         trust: whether a model's file may run code of its own; see `krp.load`.
+        verbose: 0 is silent; 1 says how far the work is if it takes long.
 
     Returns:
         A certificate; printing it gives the counts.
@@ -175,7 +181,7 @@ def certify(
     pair = _Pair.of(graphs[0], graphs[1], x, input_range)
     if not eps >= 0:
         raise ValueError(f"eps is {eps!r}; give a radius of at least 0.")
-    return pair.certify(np.full(len(pair.inputs[0]), float(eps)))
+    return pair.certify(np.full(len(pair.inputs[0]), float(eps)), verbose)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -212,9 +218,10 @@ class _Pair:
             program, paired = beside(one, two), {}
         return cls(program, paired, inputs, *ends)
 
-    def certify(self, eps: np.ndarray) -> Certificate:
+    def certify(self, eps: np.ndarray, verbose: int | None = None) -> Certificate:
         parts = [
-            self._part(slice(k, k + BATCH), eps[k : k + BATCH]) for k in range(0, len(eps), BATCH)
+            self._part(slice(k, k + BATCH), eps[k : k + BATCH])
+            for k in Progress.over("certificate", range(0, len(eps), BATCH), verbose)
         ]
         below, above, pruned, dense, agree = (
             np.concatenate(item) for item in zip(*parts, strict=True)

@@ -242,9 +242,9 @@ def test_corruptions_are_measured_one_by_one() -> None:
 
 
 def test_progress_is_printed_only_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(line(), X, Y)
+    evaluate(line(), X, Y, verbose=0)
     assert capsys.readouterr().out == ""
-    evaluate(line(), X, Y, verbose=1)
+    evaluate(line(), X, Y, verbose=2)
     assert "clean: 0.8000" in capsys.readouterr().out
 
 

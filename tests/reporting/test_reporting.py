@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import numpy as np
 import pytest
@@ -43,18 +45,34 @@ def test_lines_in_a_pipe_are_whole_and_few(monkeypatch: pytest.MonkeyPatch) -> N
     assert shown(io.StringIO(), monkeypatch, 60.0) == ""
 
 
-def test_a_stage_within_another_leaves_no_cursor_movement_in_a_pipe(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+def test_a_stage_within_another_takes_its_line_and_says_both(
+    kind: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = io.StringIO()
+    out = kind()
     monkeypatch.setattr(module, "DELAY", 0.0)
     monkeypatch.setattr(module, "BETWEEN_LINES", 0.0)
-    with Progress("step", 2, 1, out) as outer:
+    with Progress("pruning, step", 2, 1, out) as outer:
         outer.update()
         shown(out, monkeypatch, 0.0)
-    lines = out.getvalue().splitlines()
-    assert lines
-    assert all(line.startswith(("step: ", "repair: ")) for line in lines), lines
+        text = out.getvalue()
+    assert re.search(r"pruning, step 2 of 2, repair: +\d+%, ", text)
+    assert "\x1b" not in text
+    assert ("\n" in text) == (kind is io.StringIO)
+
+
+def test_lines_that_stay_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(module.Lines, "written", time.monotonic())
+    with Progress("pruning, step", 3, 1, out) as progress:
+        assert not progress.say("step 1")
+        assert progress.say("step 2", always=True)
+        monkeypatch.setattr(module.Lines, "written", time.monotonic() - module.BETWEEN_LINES)
+        assert progress.say("step 3")
+        assert not progress.say("step 4")
+    assert out.getvalue() == "step 2\nstep 3\n"
+    with Progress("pruning, step", 3, 0, out) as silent:
+        assert not silent.say("step 5", always=True)
 
 
 @pytest.mark.parametrize("out", [Terminal(), io.StringIO()])

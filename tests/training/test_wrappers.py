@@ -118,6 +118,37 @@ def test_a_process_that_knows_no_wrapper_yet_reads_wrapped_models(tmp_path):
     assert told.stdout.count("can be pruned") == 2, told.stderr
 
 
+def test_loading_without_the_package_says_what_is_missing(tmp_path):
+    files = {"tf_keras": ["a.h5", "a.keras"], "keras": ["b.h5", "b.keras"]}
+    for keras, names in files.items():
+        masked = wrap(network("mlp", keras))
+        for name in names:
+            masked.save(tmp_path / name)
+    code = """
+import sys, tf_keras, keras
+for path in sys.argv[1:]:
+    kind = tf_keras if path.startswith("a") else keras
+    try:
+        kind.models.load_model(path, compile=False)
+        print(path, "is loaded")
+    except Exception as error:
+        print(path, " ".join(str(error).split()))
+"""
+    paths = [name for names in files.values() for name in names]
+    told = subprocess.run(
+        [sys.executable, "-c", code, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    said = dict(line.split(" ", 1) for line in told.stdout.splitlines())
+    assert "keras_robust_prune>Masked" in said["a.h5"], told.stderr
+    assert "layer=keras_robust_prune_Masked" in said["a.keras"]
+    assert "keras_robust_prune>Masked" in said["b.h5"]
+    assert "keras_robust_prune.load(path)" in said["b.keras"]
+
+
 @BOTH
 def test_training_a_wrapped_model_without_the_callback_says_so(keras):
     model, inputs, targets = trainable(keras)

@@ -14,6 +14,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.attacks.threat import Threat
 from keras_robust_prune.evaluation.classifier import Classifier
 from keras_robust_prune.evaluation.losses import LOSSES, margin
+from keras_robust_prune.reporting.progress import Progress
 
 # Shape, type and value of a further argument of a compiled attack.
 Extra = tuple[list[int | None], str, Any]
@@ -121,7 +122,7 @@ def search(
     limits.append(tf.constant(threat.eps, tf.float32))
     values = [tf.constant(value, dtype) for _, dtype, value in extra.values()]
     found = []
-    for begin in range(0, len(x), classifier.batch_size):
+    for begin in Progress.over("attack", range(0, len(x), classifier.batch_size)):
         part = slice(begin, begin + classifier.batch_size)
         batch = [tf.constant(rows[part] / scale, tf.float32) for rows in (x, start)]
         classes = [

@@ -9,6 +9,7 @@ import numpy as np
 from keras_robust_prune.evaluation.attacks.registry import AttackKind
 from keras_robust_prune.evaluation.attacks.threat import Threat
 from keras_robust_prune.evaluation.classifier import Classifier
+from keras_robust_prune.reporting.progress import Progress
 
 FIRST_SHARE = 0.8
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -50,7 +51,7 @@ def square(
     up = np.broadcast_to(up, (len(x), *shape))
     best = np.where(up.reshape(len(x), -1), high, low)
     margins = classifier.margins(best, labels)
-    for query in range(1, steps):
+    for query in Progress.over("attack", range(1, steps)):
         left = np.flatnonzero(margins <= 0)
         if not left.size:
             break
