@@ -186,6 +186,15 @@ def keras_name(model: Any) -> str:
     )
 
 
+def without_aliases(kind: Any) -> Any:
+    """The class that a subclass of the same name with nothing of its own is."""
+    while isinstance(kind, type) and getattr(kind.__base__, "__name__", "") == kind.__name__:
+        if any(hasattr(value, "__get__") for value in vars(kind).values()):
+            return kind
+        kind = kind.__base__
+    return kind
+
+
 def model_class(layer: Any) -> Any:
     """The class `Model` of the Keras that a model or layer belongs to."""
     return module(keras_name(layer)).Model

@@ -7,12 +7,13 @@ told from all other numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Shape
 from keras_robust_prune.keras_io.symbolic import arguments, flat, is_symbolic, layer_of
 
 JOINING = ("Concatenate", "Stack")
@@ -30,11 +31,13 @@ def free_batch(nodes: Iterable[Any], size: int) -> None:
     """
     for node in nodes:
         operation, outputs = layer_of(node), flat(node.outputs)
-        if any(_counts(length, size) for x in outputs for length in tuple(x.shape)[1:]):
-            raise ValueError("moves the batch axis")
         _free_constants(node, operation, outputs[0], size)
         if type(operation).__name__ == "Reshape" and hasattr(operation, "newshape"):
-            operation.newshape = (-1, *tuple(outputs[0].shape)[1:])
+            shape = tuple(outputs[0].shape)
+            lengths = [-1 if _counts(length, size) else length for length in shape]
+            if lengths.count(-1) > 1:
+                raise ValueError("moves the batch axis")
+            operation.newshape = tuple(lengths)
             config = {**operation.get_config(), "newshape": operation.newshape}
             operation.get_config = config.copy
         elif any(_mentions(value, size) for value in _settings(operation)):
@@ -58,6 +61,11 @@ def _settings(operation: Any) -> list[Any]:
     if hasattr(operation, "weights"):
         return []
     return [value for name, value in vars(operation).items() if not name.startswith("_")]
+
+
+def without_batch(shape: Shape, size: int | None) -> Shape:
+    """A shape without the first axis, and without lengths that count samples of a batch of a size."""
+    return tuple(None if size and _counts(length, size) else length for length in shape)
 
 
 def _counts(length: Any, size: int) -> bool:
@@ -107,3 +115,33 @@ def _at(tensor: Any, sample: np.ndarray) -> Any:
     """A constant repeated for every sample of a tensor's batch, as a symbolic tensor."""
     index = (slice(None), *(slice(0, 1) for _ in sample.shape[2:]), slice(None))
     return tensor[index] * 0.0 + backends.keras().ops.convert_to_tensor(sample)
+
+
+def settled(output: Any, inputs: Sequence[Any], batch: int | None) -> Any:
+    """An output that depends on the size of the batch alone, as a tensor that depends on an input; others as they are.
+
+    Args:
+        output: what a `call` gave.
+        inputs: what it was given.
+        batch: the size of the batch; None if it was left open.
+
+    Raises:
+        ValueError: samples differ.
+    """
+    if is_symbolic(output) or not hasattr(output, "numpy") or not hasattr(output, "shape"):
+        return output
+    array = np.array(output)
+    if batch is None or not array.ndim or array.shape[0] != batch:
+        return array
+    if not (array == array[:1]).all():
+        raise ValueError("gives constants that differ between the samples of a batch")
+    ops, sample = backends.keras().ops, array[:1]
+    for tensor in inputs:
+        if array.ndim == len(tensor.shape) and tensor.shape[-1] == array.shape[-1]:
+            return ops.cast(_at(tensor, sample), str(array.dtype))
+    tensor = inputs[0]
+    first = tensor[(slice(None),) + (slice(0, 1),) * (len(tensor.shape) - 1)]
+    zeros = ops.zeros_like(ops.cast(ops.reshape(first, (-1,) + (1,) * (array.ndim - 1)), "int32"))
+    if array.dtype == bool:
+        return ops.logical_or(ops.cast(zeros, "bool"), ops.convert_to_tensor(sample))
+    return ops.add(ops.cast(zeros, str(array.dtype)), ops.convert_to_tensor(sample))

@@ -84,7 +84,7 @@ def make(layer: Layer, keras: str) -> Any:
             raise ValueError(f"{keras} has no layer '{layer.kind}'.")
     made = origin.from_config(dict(layer.config))
     if made.name != layer.name:
-        made._name = layer.name
+        setattr(made, "name" if keras == "keras" else "_name", layer.name)
     if getattr(made, "trainable", layer.trainable) != layer.trainable:
         made.trainable = layer.trainable
     return made
@@ -208,7 +208,7 @@ def _is_foreign(thing: Any) -> bool:
 
 def _class_origin(layer: Any) -> Any:
     """The class; where the user's own classes are inside, a recipe that knows them."""
-    kind = type(layer)
+    kind = backends.without_aliases(type(layer))
     own: dict[str, Any] = {}
     inner = [part for part in layer._flatten_layers() if part is not layer]
     for part in inner:

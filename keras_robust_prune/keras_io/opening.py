@@ -14,14 +14,17 @@ import contextlib
 import inspect
 import logging
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import INPUT
-from keras_robust_prune.keras_io.batch import free_batch, refuse_open_sizes
+from keras_robust_prune.graph.nest import leaves, map_leaves
+from keras_robust_prune.keras_io.batch import free_batch, refuse_open_sizes, settled
+from keras_robust_prune.keras_io.inlining import as_symbolic, call_dtype, inlined, paths_inside
 from keras_robust_prune.keras_io.layers import is_layer
+from keras_robust_prune.keras_io.leading import batch_in_front
 from keras_robust_prune.keras_io.quantised import is_quantised
 from keras_robust_prune.keras_io.symbolic import (
     dtype_of,
@@ -36,6 +39,9 @@ from keras_robust_prune.layers.base import is_known
 
 # A prime that no network has as a width: what is a multiple of it counts the samples of a batch.
 BATCH = 149
+
+# With the size of the batch open or fixed, and with inner composites as one step each or inlined.
+ATTEMPTS = ((None, False), (BATCH, False), (None, True), (BATCH, True))
 
 
 class Closed(Exception):
@@ -55,6 +61,8 @@ class Opened:
         outputs: what it gave, in the order in which Keras numbers a layer's outputs.
         structure: the same, nested as the composite gave it.
         batch: the size of the batch that it was recorded with; None if open.
+        inline: whether inner composites were inlined.
+        paths: what leads to the layers that it calls as if they were its own, by `id`.
     """
 
     layer: Any
@@ -65,6 +73,20 @@ class Opened:
     outputs: tuple[Any, ...]
     structure: Any
     batch: int | None
+    inline: bool
+    paths: Mapping[int, tuple[str, ...]]
+
+    @property
+    def symbolic(self) -> tuple[Any, ...]:
+        """Its outputs that depend on its inputs."""
+        return tuple(filter(is_symbolic, self.outputs))
+
+    def with_batch_in_front(self) -> Opened:
+        """The same calls without any that has the batch behind another axis."""
+        nodes = ordered_nodes(self.inputs, self.symbolic)
+        structure = batch_in_front(nodes, self.structure, self.batch or 0)
+        outputs = tuple(leaves(structure))
+        return replace(self, structure=structure, outputs=outputs)
 
     @property
     def ends(self) -> tuple[Any, Any]:
@@ -96,12 +118,14 @@ class Opener:
         closed: reasons of the layers that stay closed, by `id`.
         opened: the composites opened so far, by `id`, with their first call.
         lost: composites that do something else in training, by `id`.
-        again: whether a layer was found to stay closed after one of its calls had been opened.
+        inline: composites whose inner ones are inlined, because one of those cannot be opened alone, by `id`.
+        again: whether a layer was found to stay closed after one of its calls had been opened, or one to be inlined.
     """
 
     closed: dict[int, str] = field(default_factory=dict)
     opened: dict[int, Opened] = field(default_factory=dict)
     lost: dict[int, Any] = field(default_factory=dict)
+    inline: set[int] = field(default_factory=set)
     again: bool = False
 
     def start(self, model: Any) -> None:
@@ -111,24 +135,62 @@ class Opener:
             self._note(model)
 
     def open(
-        self, layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], training: bool | None
+        self,
+        layer: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        training: bool | None,
+        within: tuple[int, ...] = (),
     ) -> Opened | None:
-        """The calls inside a call of a layer; None if the layer has a rule or stays closed."""
+        """The calls inside a call of a layer; None if the layer has a rule or stays closed.
+
+        Args:
+            layer: the layer.
+            args: how it is called.
+            kwargs: likewise.
+            training: the mode; None if it is left open.
+            within: the composites that it is called in, the outermost first, by `id`.
+        """
         if id(layer) in self.closed or not is_composite(layer) or is_quantised(layer):
             return None
         try:
-            found = record(layer, args, kwargs, training)
+            attempts = ATTEMPTS[2:] + ATTEMPTS[:2] if id(layer) in self.inline else ATTEMPTS
+            found = record(layer, args, kwargs, training, attempts)
         except Closed as reason:
-            self.close(layer, str(reason))
+            outer = next((other for other in reversed(within) if other not in self.inline), None)
+            if outer is None:
+                self.close(layer, str(reason))
+            else:
+                self.inline.add(outer)
+                self.again = True
             return None
         if id(layer) not in self.opened:
             self._note(found)
         return found
 
+    def lengthen(self, model: Any, args: tuple[Any, ...], training: bool | None) -> Opened | None:
+        """The calls inside a nested model on tensors whose lengths are fixed; None if it cannot be called on them."""
+        try:
+            return record(model, args, {}, training)
+        except Closed:
+            return None
+
     def _note(self, found: Opened) -> None:
         self.opened[id(found.layer)] = found
         if acts_in_training(found):
             self.lost[id(found.layer)] = found.layer
+
+    def refuse(self, layer: Any) -> None:
+        """Closes what gives an output of the network that does not depend on the inputs.
+
+        Raises:
+            Closed: it is no composite.
+        """
+        reason = "returns something that does not depend on its inputs"
+        if id(layer) in self.closed or not is_composite(layer):
+            raise Closed(reason)
+        self.close(layer, reason)
+        self.again = True
 
     def close(self, layer: Any, reason: str) -> None:
         """Lets a layer stay closed from now on."""
@@ -188,7 +250,11 @@ def record_model(model: Any) -> Opened:
 
 
 def record(
-    layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], training: bool | None
+    layer: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    training: bool | None,
+    attempts: Iterable[tuple[int | None, bool]] = ATTEMPTS,
 ) -> Opened:
     """Calls a composite on placeholders in inference mode.
 
@@ -199,19 +265,23 @@ def record(
         getattr(tensor, "_keras_mask", None) is not None for tensor in tensors_in((args, kwargs))
     ):
         raise Closed("is given a mask of time steps along with its input")
-    try:
-        found = _call(layer, args, kwargs, training, None)
-        refuse_open_sizes(ordered_nodes(found.inputs, found.outputs))
-    except Exception as first:
+    for batch, inline in attempts:
         try:
-            found = _call(layer, args, kwargs, training, BATCH)
-            free_batch(ordered_nodes(found.inputs, found.outputs), BATCH)
-        except Exception:
-            lines = str(first).strip().splitlines() or [type(first).__name__]
-            raise Closed(f"cannot be traced: {textwrap.shorten(lines[0], 120)}") from first
-    if not all(map(is_symbolic, found.outputs)):
-        raise Closed("returns something that does not depend on its inputs")
-    for node in ordered_nodes(found.inputs, found.outputs):
+            found = _call(layer, args, kwargs, training, batch, inline)
+            if batch is None:
+                refuse_open_sizes(ordered_nodes(found.inputs, found.symbolic))
+            else:
+                found = found.with_batch_in_front()
+                free_batch(ordered_nodes(found.inputs, found.symbolic), batch)
+            break
+        except Closed:
+            raise
+        except Exception as error:
+            reason = error
+    else:
+        lines = str(reason).strip().splitlines() or [type(reason).__name__]
+        raise Closed(f"cannot be traced: {textwrap.shorten(lines[0], 120)}") from reason
+    for node in ordered_nodes(found.inputs, found.symbolic):
         inner = layer_of(node)
         if getattr(inner, "weights", ()) and not found.holds(inner):
             raise Closed(f"calls a layer with weights that it does not hold, '{inner.name}'")
@@ -221,7 +291,12 @@ def record(
 
 
 def _call(
-    layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], training: Any, batch: int | None
+    layer: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    training: Any,
+    batch: int | None,
+    inline: bool,
 ) -> Opened:
     keras = backends.module(backends.keras_name(layer))
     places: dict[Any, Any] = {}
@@ -240,20 +315,20 @@ def _call(
     args, kwargs = map_tensors(placeholder, (args, dict(kwargs)))
     kwargs = {key: value for key, value in kwargs.items() if key != "training"}
     mode = {"training": training} if takes_training(layer) else {}
-    with _quiet():
+    inner = [
+        part
+        for part in layer._flatten_layers()
+        if part is not layer and is_composite(part) and not is_quantised(part)
+    ]
+    with _quiet(), as_symbolic(layer, keras), inlined(inner if inline else (), training):
         structure = layer.call(*args, **kwargs, **mode)
+    inputs, paths = tuple(places.values()), paths_inside(layer) if inline else {}
+    structure = map_leaves(lambda part: settled(part, inputs, batch), structure)
     flat = keras.tree.flatten if hasattr(keras, "tree") else backends.tensorflow().nest.flatten
     outputs = tuple(flat(structure))
-    inputs = tuple(places.values())
-    return Opened(layer, inputs, args, kwargs, tuple(given), outputs, structure, batch)
-
-
-def call_dtype(layer: Any, tensor: Any) -> str:
-    """The type that a layer casts a tensor to before its `call` sees it."""
-    given = dtype_of(tensor)
-    wanted = getattr(layer, "compute_dtype", None)
-    casts = getattr(layer, "autocast", getattr(layer, "_autocast", True))
-    return str(wanted) if casts and wanted and "float" in given else given
+    return Opened(
+        layer, inputs, args, kwargs, tuple(given), outputs, structure, batch, inline, paths
+    )
 
 
 def acts_in_training(found: Opened) -> bool:
@@ -261,14 +336,14 @@ def acts_in_training(found: Opened) -> bool:
     if not takes_training(found.layer) or found.is_identity:
         return False
     try:
-        other = _call(found.layer, found.start, found.named, True, found.batch)
+        other = _call(found.layer, found.start, found.named, True, found.batch, found.inline)
         return _signature(other) != _signature(found)
     except Exception:
         return True
 
 
 def _signature(found: Opened) -> list[Any]:
-    called = [layer_of(node) for node in ordered_nodes(found.inputs, found.outputs)]
+    called = [layer_of(node) for node in ordered_nodes(found.inputs, found.symbolic)]
     return [id(inner) if found.holds(inner) else type(inner) for inner in called]
 
 
@@ -287,9 +362,11 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def unchanged(model: Any) -> Iterator[None]:
     """Takes from a model's layers, afterwards, the calls that recording left on them."""
+    layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else []
+    called = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
     lists = [
         getattr(layer, name)
-        for layer in (model._flatten_layers() if hasattr(model, "_flatten_layers") else ())
+        for layer in {id(part): part for part in called}.values()
         for name in ("_inbound_nodes", "_outbound_nodes")
         if isinstance(getattr(layer, name, None), list)
     ]

@@ -20,13 +20,14 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs, refs_in
-from keras_robust_prune.keras_io.agreement import agrees
+from keras_robust_prune.keras_io.agreement import agrees, called_once
 from keras_robust_prune.keras_io.building import build
 from keras_robust_prune.keras_io.files import load
 from keras_robust_prune.keras_io.layers import describe
 from keras_robust_prune.keras_io.opening import Closed, Opener, record_model, unchanged
 from keras_robust_prune.keras_io.traversal import Traversal, is_graph_model
 from keras_robust_prune.layers.kernels import with_kernels
+from keras_robust_prune.layers.norms import with_norms
 from keras_robust_prune.layers.padding import recognised
 
 __all__ = ["ModelError", "build", "load", "opened", "read", "read_masks"]
@@ -65,6 +66,7 @@ def read(model: Any, custom_objects: Mapping[str, Any] | None = None, trust: boo
 
 def _read(model: Any) -> Graph:
     """The graph of a model in memory, with all opened that computes the same when it is."""
+    called_once(model)
     opener = Opener()
     traversal = _traverse(model, opener)
     graph = _described(traversal, opener)
@@ -109,7 +111,9 @@ def _described(traversal: Traversal, opener: Opener) -> Graph:
             layers[name] = describe(found.layer, name, found.trainable, found.kind, reason)
         except ValueError as error:
             problems.append(str(error))
-    graph = with_kernels(recognised(_graph(traversal, layers))) if not problems else None
+    graph = (
+        with_norms(with_kernels(recognised(_graph(traversal, layers)))) if not problems else None
+    )
     for layer in (layers if graph is None else graph.layers).values():
         problems += _problems(layer)
     if all(layer.is_input for layer in layers.values()) and not problems:
@@ -168,7 +172,11 @@ def _traverse(model: Any, opener: Opener | None = None) -> Traversal:
             ) from reason
     while True:
         opener.start(followed)
-        traversal = Traversal(followed, opener)
+        try:
+            traversal = Traversal(followed, opener)
+        except Closed as reason:
+            problem = f"an output of it {reason}: leave that out."
+            raise ModelError(f"'{name}' cannot be read", [problem]) from reason
         if not opener.again:
             return traversal
 

@@ -13,9 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import Ref, Shape
+from keras_robust_prune.graph.graph import Ref, Shape, refs_in
 from keras_robust_prune.graph.nest import leaves
+from keras_robust_prune.keras_io.batch import without_batch
 from keras_robust_prune.keras_io.opening import Opened, Opener, keeps_place
 from keras_robust_prune.keras_io.symbolic import (
     Key,
@@ -26,6 +29,7 @@ from keras_robust_prune.keras_io.symbolic import (
     key_of,
     layer_of,
     map_tensors,
+    node_of,
     ordered_nodes,
     shape_of,
     tensors_in,
@@ -75,12 +79,14 @@ class Place:
         opened: whether one of them is a composite that was opened.
         trainable: whether all of them may be trained.
         training: the mode that they are called in; None if it is left open.
+        within: the composites among them that were opened, by `id`.
     """
 
     path: tuple[str, ...] = ()
     opened: bool = False
     trainable: bool = True
     training: bool | None = None
+    within: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,10 @@ class Traversal:
         place = Place((), subclassed, bool(self.outer.trainable))
         found = self._follow(self.model, bound, place)
         self.inputs = tuple(bound.values())
+        for tensor in self.model.outputs:
+            if _is_array(found.get(key_of(tensor))):
+                self.opener.refuse(layer_of(node_of(tensor)))
+                return
         self.outputs = tuple(found[key_of(tensor)] for tensor in self.model.outputs)
         ends = self.model.ends if subclassed else _structures(self.model)
         self.input_structure, self.output_structure = (
@@ -147,7 +157,8 @@ class Traversal:
     def _find_whole(self, model: Any, seen: set[int]) -> None:
         """Notes the nested models that some call uses in a way that flattening would change."""
         seen.add(id(model))
-        for node in ordered_nodes(model.inputs, model.outputs):
+        ends = model.symbolic if isinstance(model, Opened) else model.outputs
+        for node in ordered_nodes(model.inputs, ends):
             inner = unwrap(layer_of(node))
             if not is_graph_model(inner):
                 continue
@@ -159,7 +170,8 @@ class Traversal:
     def _follow(self, model: Any, bound: Mapping[Key, Ref], place: Place) -> dict[Key, Ref]:
         """Records the calls inside a model or an opened composite; gives the `Ref` of every tensor in it."""
         found = dict(bound)
-        for node in ordered_nodes(model.inputs, model.outputs):
+        ends = model.symbolic if isinstance(model, Opened) else model.outputs
+        for node in ordered_nodes(model.inputs, ends):
             outputs = flat(node.outputs)
             if all(key_of(tensor) in found for tensor in outputs):
                 continue
@@ -169,35 +181,50 @@ class Traversal:
 
     def _call(
         self, model: Any, node: Any, outputs: Sequence[Any], found: dict[Key, Ref], place: Place
-    ) -> list[Ref]:
-        """Records one call, or what is inside it; gives the `Ref` of every output."""
+    ) -> list[Any]:
+        """Records one call, or what is inside it; gives the `Ref` of every output, an array if it is constant."""
         outer = layer_of(node)
         layer = unwrap(outer)
         if layer is not outer:
             self.wrappers[id(layer)] = outer
-        args, kwargs = arguments(node)
+        args, kwargs = map_tensors(
+            lambda tensor: found[key_of(tensor)] if _is_array(found[key_of(tensor)]) else tensor,
+            arguments(node),
+        )
         trainable = place.trainable and bool(getattr(layer, "trainable", True))
         training = place.training if kwargs.get("training") is None else kwargs["training"]
-        inside = replace(
-            place, path=(*place.path, layer.name), trainable=trainable, training=training
-        )
+        path = (*place.path, *(model.paths.get(id(layer), ()) if isinstance(model, Opened) else ()))
+        place = replace(place, path=path)
+        inside = replace(place, path=(*path, layer.name), trainable=trainable, training=training)
         if is_graph_model(layer) and id(layer) not in self._whole:
             pairs = _bindings(layer, args[0])
-            results = self._follow(layer, self._bind(layer, pairs, found), inside)
-            return [results[key_of(tensor)] for tensor in layer.outputs]
-        opened = self.opener.open(layer, args, kwargs, training)
+            again = self.opener.lengthen(layer, args, training) if _fixes(pairs) else None
+            if again is not None:
+                pairs = list(zip(again.inputs, again.given, strict=True))
+                self._find_whole(again, set())
+            followed = layer if again is None else again
+            results = self._follow(followed, self._bind(layer, pairs, found), inside)
+            return [results[key_of(tensor)] for tensor in followed.outputs]
+        opened = self.opener.open(layer, args, kwargs, training, place.within)
         if opened is not None and not (opened.is_identity and keeps_place(layer)):
             pairs = list(zip(opened.inputs, opened.given, strict=True))
             bound = self._bind(layer, pairs, found)
             self._find_whole(opened, set())
-            results = self._follow(opened, bound, replace(inside, opened=True))
-            return [results[key_of(tensor)] for tensor in opened.outputs]
+            results = self._follow(
+                opened, bound, replace(inside, opened=True, within=(*place.within, id(layer)))
+            )
+            return [
+                results[key_of(x)] if is_symbolic(x) else x for x in opened.outputs if x is not None
+            ]
         refs = map_tensors(lambda tensor: found[key_of(tensor)], (args, kwargs))
         kwargs = _kwargs_for(layer, outer, refs[1], place.training)
+        if not refs_in(refs):
+            return [np.array(value) for value in flat(layer(*refs[0], **kwargs))]
         made_inside = isinstance(model, Opened) and not model.holds(layer)
         kind = None if opened is None else "Identity"
         entry = Found(layer, place, trainable, made_inside, kind)
-        first = self._record(entry, refs[0], kwargs, outputs)
+        batch = model.batch if isinstance(model, Opened) else None
+        first = self._record(entry, refs[0], kwargs, outputs, batch)
         return [Ref(first.node, index) for index in range(len(outputs))]
 
     def _bind(
@@ -216,10 +243,15 @@ class Traversal:
         return bound
 
     def _record(
-        self, found: Found, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Sequence[Any]
+        self,
+        found: Found,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outputs: Sequence[Any],
+        batch: int | None = None,
     ) -> Ref:
         self.layers.setdefault(id(found.layer), found)
-        shapes = tuple(shape_of(tensor) for tensor in outputs)
+        shapes = tuple(without_batch(shape_of(tensor), batch) for tensor in outputs)
         self.calls.append(Call(id(found.layer), args, kwargs, shapes))
         return Ref(str(len(self.calls) - 1))
 
@@ -301,6 +333,19 @@ def _pairs(start: Any, argument: Any) -> Iterator[tuple[Any, Any]]:
         values = argument if isinstance(argument, (list, tuple)) else [argument]
         for part, value in zip(start, values, strict=True):
             yield from _pairs(part, value)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def _fixes(pairs: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether a nested model is given tensors of a length that its own inputs leave open."""
+    return any(
+        theirs is None and ours is not None
+        for wanted, given in pairs
+        for theirs, ours in zip(shape_of(wanted), shape_of(given), strict=True)
+    )
 
 
 def _can_flatten(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

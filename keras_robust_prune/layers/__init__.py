@@ -9,6 +9,7 @@ from keras_robust_prune.layers import (
     indexing,
     merging,
     normalization,
+    placing,
     products,
     shaping,
     spatial,
@@ -37,7 +38,7 @@ for _family in (
     spatial,
 ):
     KERAS.update(_family.TYPES)
-for _operators in (arithmetic, indexing, products):
+for _operators in (arithmetic, indexing, placing, products):
     OPERATORS.update(_operators.TYPES)
 
 __all__ = [

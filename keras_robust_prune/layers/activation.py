@@ -29,10 +29,31 @@ def mixes(activation: Any) -> tuple[str, str] | None:
         return None
     if isinstance(activation, str) and activation in MIXING:
         return "mixes_units", f"applies {activation} over all units together"
+    if callable(activation) and _goes_number_by_number(activation):
+        return None
     return "own_activation", (
         "applies an activation that is not Keras's own and may mix units: make it a layer and "
         "describe that with krp.register_layer"
     )
+
+
+def _goes_number_by_number(function: Any) -> bool:
+    """Whether a function gives for some columns of a random matrix what it gives for them among others."""
+    x = np.random.default_rng(0).normal(size=(5, 7)).astype("float32")
+    try:
+        whole = np.asarray(function(backends.tensorflow().constant(x)))
+        parts = [np.asarray(function(backends.tensorflow().constant(x[:, a:b]))) for a, b in SPANS]
+    except Exception:
+        return False
+    same = [part.shape == whole[:, a:b].shape for part, (a, b) in zip(parts, SPANS, strict=True)]
+    return all(same) and all(
+        np.allclose(part, whole[:, a:b], rtol=1e-5, atol=1e-6)
+        for part, (a, b) in zip(parts, SPANS, strict=True)
+    )
+
+
+# Columns that a function of the user's is tried on: one each, and some together.
+SPANS = (*((k, k + 1) for k in range(7)), (0, 4), (2, 7))
 
 
 def protect_mixed(layer: Layer, ids: np.ndarray, tracing: Tracing) -> None:

@@ -28,10 +28,22 @@ from keras_robust_prune.primitives.windows import Window
 
 # Functions of one tensor that are no activations.
 UNARY = frozenset(
-    ["abs", "cast", "clip", "cos", "erf", "identity", "log", "log1p", "neg", "ones_like"]
+    [
+        "abs",
+        "cast",
+        "clip",
+        "convert_to_tensor",
+        "cos",
+        "erf",
+        "identity",
+        "log",
+        "log1p",
+        "neg",
+        "ones_like",
+    ]
     + ["reciprocal", "rsqrt", "sign", "sin", "sqrt", "square", "stop_gradient", "zeros_like"]
 )
-IDENTITIES = frozenset(["cast", "identity", "stop_gradient"])
+IDENTITIES = frozenset(["cast", "convert_to_tensor", "identity", "stop_gradient"])
 # Of two operands; the first row has bounds.
 AFFINE = frozenset(["add", "divide", "multiply", "rsub", "subtract"])
 EXTREMA = frozenset(["maximum", "minimum"])

@@ -317,10 +317,9 @@ def register_layer(kind: str | type, description: LayerType | type[LayerType]) -
 def layer_type(layer: Layer) -> LayerType:
     """What is known of a layer's type; the base class, which knows nothing, if there is nothing.
 
-    What is said of Keras's classes serves Keras's own: a class of the user's that has the same name needs a description
-    of its own.
+    What is said of Keras's classes serves Keras's own: a user's class of the same name needs one of its own.
     """
-    origin = getattr(layer.origin, "layer_class", layer.origin)
+    origin = backends.without_aliases(getattr(layer.origin, "layer_class", layer.origin))
     module = getattr(origin, "__module__", None) or "keras"
     if module.endswith("saved_model.load"):
         return _OPAQUE

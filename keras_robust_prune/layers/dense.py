@@ -142,8 +142,43 @@ class Embedding(LayerType):
         return int(layer.config["input_dim"])
 
 
+class ReversibleEmbedding(Embedding):
+    """An embedding that also scores all tokens of its table, or of a second one, when it is called in reverse."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        layer = graph.layer_of(node)
+        known_weights(layer, "embeddings", "reverse_embeddings")
+        tied = "reverse_embeddings" not in layer.weights
+        if tied and len({_in_reverse(call) for call in graph.calls[layer.name]}) > 1:
+            raise Unsupported("both_ways", "looks tokens up and scores them by the same table")
+        if not _in_reverse(node):
+            units = tracing.fresh(layer.name, layer.weights["embeddings"].shape[1])
+            tracing.use(layer.name, "embeddings", 1, PRODUCES, units)
+            tracing.protect(inputs[0].ids, "index", layer.name, "looks indices up")
+            return one_output(node, units)
+        ids = last_axis(graph, node, inputs[0])
+        name, axis = ("embeddings", 1) if tied else ("reverse_embeddings", 0)
+        tracing.use(layer.name, name, axis, CONSUMES, ids)
+        scores = tracing.fresh(layer.name, layer.weights[name].shape[1 - axis], "scores")
+        tracing.protect(scores, "index", layer.name, "scores every token")
+        return one_output(node, scores)
+
+    def macs(self, graph: Graph, node: Node) -> int:
+        if not _in_reverse(node):
+            return 0
+        table = graph.layer_of(node).weights["embeddings"]
+        return int(table.size) * known_size(node.shapes[0][:-1])
+
+
+def _in_reverse(node: Node) -> bool:
+    return bool(node.args[1] if len(node.args) > 1 else node.kwargs.get("reverse"))
+
+
 TYPES: dict[str, LayerType] = {
     "Dense": Dense(),
     "EinsumDense": EinsumDense(),
     "Embedding": Embedding(),
+    "ReversibleEmbedding": ReversibleEmbedding(),
 }

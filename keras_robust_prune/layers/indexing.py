@@ -21,7 +21,7 @@ from keras_robust_prune.layers.base import (
     Unsupported,
     known_size,
 )
-from keras_robust_prune.layers.calls import Call, argument, constants, operator_name, rank_in
+from keras_robust_prune.layers.calls import Call, argument, operator_name, rank_in
 from keras_robust_prune.layers.composing import move
 from keras_robust_prune.layers.shaping import Move, side_by_side
 from keras_robust_prune.primitives.gaussian import Gaussian
@@ -109,13 +109,27 @@ class Transpose(Move):
 
 def permutation(graph: Graph, node: Node) -> list[int]:
     """The axes of a transposition in their new order, the batch axis in front."""
-    perm = argument(graph, node, "perm", 1)
-    perm = argument(graph, node, "axes", 1) if perm is None else perm
-    rank = rank_in(graph, node)
-    perm = [int(axis) % rank for axis in (reversed(range(rank)) if perm is None else perm)]
+    perm = axes_in_order(graph, node)
     if perm[0] != 0:
         raise Unsupported("other_axis", "moves the batch axis")
     return perm
+
+
+def axes_in_order(graph: Graph, node: Node) -> list[int]:
+    """The axes of an input in the order that they have in the output, counted with the batch axis."""
+    rank, name = rank_in(graph, node), operator_name(graph.layer_of(node))
+    numbered = np.empty(tuple(range(rank)))  # an axis is as long as its number
+    if name == "moveaxis":
+        ends = [
+            argument(graph, node, end, k + 1) for k, end in enumerate(("source", "destination"))
+        ]
+        return list(np.moveaxis(numbered, *ends).shape)
+    if name == "swapaxes":
+        ends = [argument(graph, node, f"axis{k}", k) for k in (1, 2)]
+        return list(np.swapaxes(numbered, *map(int, ends)).shape)
+    perm = argument(graph, node, "perm", 1)
+    perm = argument(graph, node, "axes", 1) if perm is None else perm
+    return [int(axis) % rank for axis in (reversed(range(rank)) if perm is None else perm)]
 
 
 class Concatenate(merging.Concatenate):
@@ -186,76 +200,6 @@ class Split(LayerType):
         names = ("num_or_size_splits",)
         kwargs = {key: sizes if key in names else part for key, part in node.kwargs.items()}
         return Renumbered(args, kwargs, {})
-
-
-class Pad(LayerType):
-    """Padding; zeros beside units stay."""
-
-    def trace(
-        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
-    ) -> Sequence[Labels]:
-        width = argument(graph, node, "pad_width", 1)
-        width = argument(graph, node, "paddings", 1) if width is None else width
-        if np.ndim(width) != 2:
-            raise Unsupported("padded", "pads in a way that is not known")
-        ((axis, ids),) = inputs
-        before, after = np.asarray(width)[axis + 1]
-        zeros = tracing.fresh(node.name, int(before + after), "zeros")
-        tracing.protect(zeros, "padded", node.layer, "puts it beside units")
-        return (Labels(axis, np.concatenate([zeros[:before], ids, zeros[before:]])),)
-
-
-class DepthToSpace(LayerType):
-    """Channels become places: what becomes one channel goes together."""
-
-    def trace(
-        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
-    ) -> Sequence[Labels]:
-        ids = _channels_last(graph, node, inputs[0]).reshape(-1, node.shapes[0][-1] or 1)
-        tracing.unite(ids[:1], ids)
-        return (Labels(inputs[0].axis, ids[0]),)
-
-
-class SpaceToDepth(LayerType):
-    """Places become channels, so that each stands there once for every place."""
-
-    def trace(
-        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
-    ) -> Sequence[Labels]:
-        ids = _channels_last(graph, node, inputs[0])
-        return (Labels(inputs[0].axis, np.tile(ids, (node.shapes[0][-1] or 1) // len(ids))),)
-
-
-def _channels_last(graph: Graph, node: Node, labels: Labels) -> np.ndarray:
-    form = argument(graph, node, "data_format", 3, "NHWC")
-    if labels.axis != rank_in(graph, node) - 2 or form != "NHWC":
-        raise Unsupported("other_axis", "works along another axis than the one the units lie on")
-    return labels.ids
-
-
-class Repeat(LayerType):
-    """A constant for every sample, as class tokens are: its last axis is that of the units."""
-
-    def trace(
-        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
-    ) -> Sequence[Labels]:
-        width = node.shapes[0][-1] if node.shapes[0] else None
-        for number, value in enumerate(constants(node)):
-            if value.ndim > 1 and value.shape[-1] == width:
-                ids = tracing.fresh(node.name, value.shape[-1], "constant")
-                tracing.use(node.layer, f"constant {number}", value.ndim - 1, CARRIES, ids)
-                return (Labels(len(node.shapes[0]) - 1, ids),)
-        raise Unsupported("repeated", "repeats something else than a constant")
-
-    def resize_call(
-        self, graph: Graph, node: Node, shapes: Sequence[Shape]
-    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        def fit(part: Any) -> Any:
-            if not isinstance(part, (list, tuple)) or part[-1] != node.shapes[0][-1]:
-                return part
-            return [*part[:-1], shapes[0][-1]]
-
-        return tuple(map(fit, node.args)), {key: fit(part) for key, part in node.kwargs.items()}
 
 
 class Slice(LayerType):
@@ -359,14 +303,10 @@ def is_whole(part: Any) -> bool:
 TYPES: dict[str, LayerType] = {
     **dict.fromkeys(("squeeze", "expand_dims", "flatten"), InOrder()),
     "reshape": Reshape(),
-    "transpose": Transpose(),
+    **dict.fromkeys(("transpose", "moveaxis", "swapaxes"), Transpose()),
     "concatenate": Concatenate(),
     "get_item": Slice(),
     "shape": ShapeOf(),
     "stack": Stack(),
     "split": Split(),
-    "pad": Pad(),
-    "depth_to_space": DepthToSpace(),
-    "space_to_depth": SpaceToDepth(),
-    **dict.fromkeys(("broadcast_to", "tile", "repeat"), Repeat()),
 }

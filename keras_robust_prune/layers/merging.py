@@ -34,10 +34,10 @@ class Merging(LayerType):
             if shift and not self.expands:
                 raise Unsupported("broadcast", "joins tensors with different numbers of axes")
             aligned.append(Labels(labels.axis + shift, labels.ids))
-        axes = {labels.axis for labels in aligned}
-        if len(axes) != 1:
-            raise Unsupported("other_axis", "joins tensors whose units lie on different axes")
-        axis = axes.pop()
+        axis = self.axis_of_units(graph, node, aligned)
+        for labels in [labels for labels in aligned if labels.axis != axis]:
+            tracing.protect(labels.ids, "broadcast", node.layer, "spreads it over many units")
+        aligned = [labels for labels in aligned if labels.axis == axis]
         wide = [labels.ids for labels in aligned if len(labels.ids) == node.shapes[0][axis]]
         if not wide:
             raise Unsupported("broadcast", "joins tensors in a way that no axis of units survives")
@@ -47,6 +47,21 @@ class Merging(LayerType):
             else:
                 tracing.protect(labels.ids, "broadcast", node.layer, "spreads it over many units")
         return (Labels(axis, wide[0]),)
+
+    def axis_of_units(self, graph: Graph, node: Node, aligned: Sequence[Labels]) -> int:
+        """The axis on which units lie behind the call: that of an input that is not spread."""
+        axes = {labels.axis for labels in aligned}
+        shapes = [graph.shape(ref) for ref in node.inputs]
+        whole = [k for k, shape in enumerate(shapes) if shape == node.shapes[0]]
+        if len(axes) == 1:
+            return axes.pop()
+        axis = aligned[whole[0]].axis if whole else -1
+        rank = len(node.shapes[0])
+        for labels, shape in zip(aligned, shapes, strict=True):
+            place = axis - rank + len(shape)
+            if not whole or (labels.axis != axis and place >= 0 and shape[place] != 1):
+                raise Unsupported("other_axis", "joins tensors whose units lie on different axes")
+        return axis
 
 
 class Add(Merging):

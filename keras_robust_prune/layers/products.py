@@ -1,4 +1,4 @@
-"""Products of two tensors, as attention has them when it is written by hand: `matmul` and `einsum`.
+"""Products of two tensors, as attention has them when it is written by hand: `matmul`, `einsum` and attention itself.
 
 A unit that is summed over in both goes from both. No weight reads it there, so that in full shape it is masked at the
 first of the two.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from keras_robust_prune.graph.graph import MASK, Graph, Node
-from keras_robust_prune.graph.tracing import CONSUMES, Labels, Tracing
-from keras_robust_prune.layers.base import LayerType, Unsupported
-from keras_robust_prune.layers.calls import argument, operator_name
+import numpy as np
+
+from keras_robust_prune.graph.graph import MASK, Graph, Node, Ref
+from keras_robust_prune.graph.nest import leaves
+from keras_robust_prune.graph.tracing import CARRIES, CONSUMES, Labels, Tracing
+from keras_robust_prune.layers.base import Kept, LayerType, Renumbered, Unsupported
+from keras_robust_prune.layers.calls import argument, constants, operator_name
 
 LETTERS = "BCDEFGHI"
 
@@ -31,12 +34,30 @@ def terms(graph: Graph, node: Node) -> tuple[str, str, str]:
         if len(factors) != 2 or not result or "." in left:
             raise Unsupported("einsum", "is an einsum of another form than 'ab,bc->ac'")
         return factors[0], factors[1], result
-    ranks = [len(graph.shape(ref)) + 1 for ref in node.inputs]
+    ranks = [
+        len(graph.shape(part)) + 1 if isinstance(part, Ref) else part.ndim
+        for part in operands(node)
+    ]
+    if len(ranks) != 2 or min(ranks) < 2:
+        raise Unsupported("product", "multiplies other than two tensors of matrices")
     batch = LETTERS[: max(ranks) - 2]
     first, second = (batch[len(batch) - rank + 2 :] for rank in ranks)
     a = "ji" if argument(graph, node, "transpose_a", 2, False) else "ij"
     b = "kj" if argument(graph, node, "transpose_b", 3, False) else "jk"
     return first + a, second + b, batch + "ik"
+
+
+def operands(node: Node) -> list[Ref | np.ndarray]:
+    """The tensors and arrays that a call multiplies, in order."""
+    given = leaves((node.args, dict(node.kwargs)))
+    return [part for part in given if isinstance(part, (Ref, np.ndarray))]
+
+
+def consumed(node: Node, labels: Labels, tracing: Tracing) -> Sequence[Labels]:
+    """Labels of sums over units, which are no units."""
+    tracing.use(node.layer, MASK, 0, CONSUMES, labels.ids)
+    sums = tracing.fresh(node.name, node.shapes[0][-1] or 1, "sums")
+    return (Labels(len(node.shapes[0]) - 1, sums),)
 
 
 class Product(LayerType):
@@ -45,14 +66,19 @@ class Product(LayerType):
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
+        if len(node.inputs) == 1 and len(constants(node)) == 1:
+            return self.with_constant(graph, node, inputs[0], tracing)
         if len(node.inputs) != 2:
-            raise Unsupported("constant", "multiplies with a constant")
+            raise Unsupported("product", "multiplies other than two tensors")
         first, second, result = terms(graph, node)
         letters = [
             term[labels.axis + 1] for term, labels in zip((first, second), inputs, strict=True)
         ]
         if letters[0] == letters[1] and letters[0] not in result:
-            return (self.consumed(graph, node, inputs, first, tracing),)
+            if inputs[0].axis != len(first) - 2:
+                raise Unsupported("product", "sums over another axis of units than the last")
+            tracing.unite(inputs[0].ids, inputs[1].ids)
+            return consumed(node, inputs[0], tracing)
         found = []
         for letter, labels in zip(letters, inputs, strict=True):
             if letter in result[1:] and len(labels.ids) == node.shapes[0][result.index(letter) - 1]:
@@ -70,30 +96,75 @@ class Product(LayerType):
                 tracing.protect(labels.ids, "product", node.layer, "multiplies it with other units")
         return (found[0],)
 
-    def consumed(
-        self, graph: Graph, node: Node, inputs: Sequence[Labels], first: str, tracing: Tracing
-    ) -> Labels:
-        """What is summed over goes from both; the sums are no units."""
-        if inputs[0].axis != len(first) - 2:
+    def with_constant(
+        self, graph: Graph, node: Node, labels: Labels, tracing: Tracing
+    ) -> Sequence[Labels]:
+        """Units meet entries of a constant, which go with them."""
+        first, second, result = terms(graph, node)
+        parts = operands(node)
+        number = next(k for k, part in enumerate(parts) if isinstance(part, Ref))
+        mine, other = ((first, second), (second, first))[number]
+        (value,) = constants(node)
+        letter = mine[labels.axis + 1]
+        if value.ndim != len(other) or mine.count(letter) + other.count(letter) > 2:
+            raise Unsupported("product", "multiplies in a way that is not known")
+        if letter in other and value.shape[other.index(letter)] == len(labels.ids):
+            tracing.use(node.layer, "constant 0", other.index(letter), CARRIES, labels.ids)
+        if letter in result:
+            return (Labels(result.index(letter) - 1, labels.ids),)
+        if letter not in other or labels.axis != len(mine) - 2:
             raise Unsupported("product", "sums over another axis of units than the last")
-        tracing.unite(inputs[0].ids, inputs[1].ids)
-        tracing.use(node.layer, MASK, 0, CONSUMES, inputs[0].ids)
-        width = node.shapes[0][-1] or 1
-        sums = tracing.fresh(node.name, width, "sums")
-        return Labels(len(node.shapes[0]) - 1, sums)
+        return consumed(node, labels, tracing)
 
     def macs(self, graph: Graph, node: Node) -> int:
-        if len(node.inputs) != 2:
-            return 0
         try:
             first, second, _ = terms(graph, node)
         except Unsupported:
             return 0
         lengths: dict[str, int] = {}
-        for term, ref in zip((first, second), node.inputs, strict=True):
-            for letter, length in zip(term[1:], graph.shape(ref), strict=True):
+        shapes = [
+            graph.shape(part) if isinstance(part, Ref) else part.shape[-len(term) + 1 :]
+            for part, term in zip(operands(node), (first, second), strict=True)
+        ]
+        for term, shape in zip((first, second), shapes, strict=True):
+            for letter, length in zip(term[-len(shape) :], shape, strict=True):
                 lengths[letter] = max(lengths.get(letter, 1), length or 1)
         return math.prod(lengths.values())
 
 
-TYPES: dict[str, LayerType] = dict.fromkeys(("matmul", "einsum"), Product())
+class DotProductAttention(LayerType):
+    """Attention as one operator: the entries within heads of queries, keys and values go together, or whole heads."""
+
+    def trace(
+        self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
+    ) -> Sequence[Labels]:
+        query, key, value = inputs[:3]
+        for labels in inputs[3:]:
+            tracing.protect(labels.ids, "mask", node.layer, "takes it as a mask or a bias")
+        last = len(node.shapes[0]) - 1
+        axes = {labels.axis for labels in (query, key, value)}
+        same = len({len(labels.ids) for labels in (query, key, value)}) == 1
+        if len(axes) != 1 or not same or query.axis not in (last, last - 1):
+            raise Unsupported("other_axis", "joins tensors whose units lie on different axes")
+        tracing.unite(query.ids, key.ids)
+        tracing.unite(query.ids, value.ids)
+        if query.axis == last:
+            tracing.use(node.layer, MASK, 0, CONSUMES, query.ids)
+        return (value,)
+
+    def renumber(self, graph: Graph, node: Node, kept: Sequence[Kept]) -> Renumbered:
+        """The scale, which would change with the length of heads, stays."""
+        scale = argument(graph, node, "scale", 5)
+        if scale is None:
+            scale = 1 / math.sqrt(graph.shape(node.inputs[0])[-1] or 1)
+        return Renumbered(node.args[:5], {**node.kwargs, "scale": scale}, {})
+
+    def macs(self, graph: Graph, node: Node) -> int:
+        steps, heads, width = (length or 1 for length in graph.shape(node.inputs[0]))
+        return 2 * steps * (graph.shape(node.inputs[1])[0] or 1) * heads * width
+
+
+TYPES: dict[str, LayerType] = {
+    **dict.fromkeys(("matmul", "einsum"), Product()),
+    "dot_product_attention": DotProductAttention(),
+}

@@ -227,6 +227,8 @@ def _pass(
     for ref in refs_in(masks):
         tracing.protect(labels[ref].ids, "mask", node.layer, "takes it as a mask")
     try:
+        if () in (*node.shapes, *map(graph.shape, call.inputs)):
+            raise Unsupported("no_axis", "takes or gives a single number for every sample")
         found = tuple(layer_type(layer).trace(graph, call, inputs, tracing))
     except Unsupported as error:
         width = max([len(item.ids) for item in fresh], default=0)

@@ -23,11 +23,17 @@ def test_dense_consumes_and_produces() -> None:
     assert uses["bias", 0] == ("produces", [100, 101])
 
 
-@pytest.mark.parametrize("activation", ["softmax", "log_softmax", lambda x: x])
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", lambda x: x - x[..., :1]])
 def test_an_activation_that_may_mix_keeps_the_units_that_it_mixes(activation: Any) -> None:
     _, units, uses = behind("Dense", (3,), (2,), {"activation": activation}, {"kernel": (3, 2)})
     assert units == [1100, 1101]
     assert uses["kernel", 0] == ("consumes", [0, 1, 2])
+
+
+def test_an_own_activation_that_goes_number_by_number_lets_units_pass() -> None:
+    config = {"activation": lambda x: x * x}
+    _, units, _ = behind("Dense", (3,), (2,), config, {"kernel": (3, 2)})
+    assert units == [100, 101]
 
 
 def test_unknown_weights_are_a_barrier() -> None:
