@@ -190,6 +190,8 @@ def fuzz(count: int, seed: int = 0, only: str = "") -> Counter[str]:
             if outcome not in ("result", "refused"):
                 print(number, source.relative_to(folder), change, outcome, flush=True)
             shutil.rmtree(place)
+            if not (number + 1) % 100:
+                print(number + 1, dict(outcomes), flush=True)
     return outcomes
 
 

@@ -137,6 +137,8 @@ def kill_and_resume(count: int, seed: int = 0) -> Ended:
                 unlike += 1
                 print(number, *case, "ended unlike the run left alone", drafts, flush=True)
             shutil.rmtree(folder)
+            if not (number + 1) % 10:
+                print(number + 1, Ended(noted, within, unlike), flush=True)
     return Ended(noted, within, unlike)
 
 

@@ -212,7 +212,7 @@ import io, sys
 sys.path[:] = sys.argv[1:]
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+    resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
 except ImportError:
     pass
 import h5py
@@ -222,7 +222,7 @@ with h5py.File(io.BytesIO(sys.stdin.buffer.read())) as file:
     read("", file)
     file.visititems(read)
 """
-PROBE_SECONDS = 60
+PROBE_SECONDS = 30
 
 
 def _probe(content: bytes) -> None:

@@ -67,6 +67,7 @@ class Problem:
         start: the state to go on from; None begins with the dense network.
         verbose: whether a method may print its progress.
         stages: what an interrupted run had done of the step that it was at.
+        strategy: of `tf.distribute`, over whose replicas training is spread; None for one.
 
     Raises:
         ValueError: a value is out of its range.
@@ -85,6 +86,7 @@ class Problem:
     start: PruningState | None = None
     verbose: int = 0
     stages: Stages = NONE
+    strategy: Any = None
 
     def __post_init__(self) -> None:
         problems = [

@@ -32,6 +32,7 @@ def prune(
     validation_data: tuple[Any, Any] | None = None,
     callbacks: Sequence[Any] = (),
     checkpoint: str | Path | None = None,
+    strategy: Any = None,
     verbose: int = 1,
     trust: bool = False,
 ) -> PruningResult:
@@ -67,6 +68,8 @@ def prune(
         callbacks: Keras callbacks; they see one epoch per step.
         checkpoint: a file that holds every step, and what is done of one under way; a run that finds it goes on from it
             to the same result.
+        strategy: a `tf.distribute.Strategy` over whose replicas (several GPUs, several machines) distillation spreads
+            its batches.
         verbose: 0 is silent.
         trust: whether a model's file may run code of its own; see `krp.load`.
 
@@ -109,6 +112,7 @@ def prune(
         loss=loss,
         metrics=metrics,
         checkpoint=checkpoint,
+        strategy=strategy,
     )
     history = pruner.fit(validation_data, callbacks, verbose)
     return pruner.result(history)

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.distributing import Replicas, on_several_workers
 from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
 from keras_robust_prune.keras_io.quantised import refuse_quantised
 from keras_robust_prune.keras_io.reading import build, read
@@ -127,6 +128,7 @@ class Pruner:
         loss: Any = None,
         metrics: Sequence[Any] = (),
         checkpoint: str | Path | None = None,
+        strategy: Any = None,
     ) -> None:
         """Say how to prune.
 
@@ -148,10 +150,12 @@ class Pruner:
             metrics: likewise.
             checkpoint: a file that holds every step, and what is done of the one under way; a run that finds it
                 there goes on from it to the same result.
+            strategy: a `tf.distribute.Strategy` over whose replicas distillation spreads its batches.
 
         Raises:
             FileExistsError: `checkpoint` is there and is none.
-            ValueError: a value is out of its range, or `checkpoint` is the model's own path.
+            ValueError: a value is out of its range, `checkpoint` is the model's own path, or workers of a strategy
+                would each go on from their own.
         """
         self._method = method_for(method, minutes)
         if limits is not None:
@@ -168,6 +172,12 @@ class Pruner:
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
         if checkpoint is not None:
             check([Output("checkpoint", checkpoint, CHECKPOINT, resumed=True)], self._read)
+        if checkpoint is not None and on_several_workers(strategy):
+            raise ValueError(
+                "checkpoint= is for one process: several workers would each go on from another place. Leave it out"
+                " where the strategy has several."
+            )
+        self._strategy = strategy
         self._metrics = {"loss": loss, "metrics": list(metrics)}
         self._problem(0)
 
@@ -287,6 +297,7 @@ class Pruner:
 
     def _problem(self, verbose: int, stages: Stages = NONE) -> Problem:
         given = {**self._wanted, **self._options, "verbose": verbose, "stages": stages}
+        given["strategy"] = self._strategy
         start = self.state if self.state.step else None
         return Problem(self.dense, self.groups, **given, start=start)
 
@@ -294,6 +305,7 @@ class Pruner:
         """Everything beside the network that decides how the run ends, by name."""
         given = {**self._wanted, **self._options, "keep": sorted(self._keep)}
         given["input_range"] = [spec.digest for spec in self.inputs]
+        given["strategy"] = Replicas(self._strategy).count
         return {**given, "method": self._method, "stop": self._stop}
 
     def _hooks(

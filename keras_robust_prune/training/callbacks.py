@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.distributing import outside_scope, take_over_from_chief
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
@@ -173,10 +174,11 @@ class RobustPruning(NeutralCallback):
             seed=self.seed + epoch,
             start=PruningState(1 if done else 0, graph, plan),
         )
-        for state in self.method.steps(problem):
+        for state in outside_scope(lambda: list(self.method.steps(problem))):
             write_weights(self.model, state.graph)
             set_masks(self.model, graph, groups, state.plan)
             self.logs = {"pruned_fraction": state.plan.fraction, **state.metrics}
+        take_over_from_chief(self.model)
 
     def _asked(self, epoch: int) -> tuple[Any, Any]:
         """What the schedule says now; one with a `frequency` counts training steps, as in tfmot."""

@@ -12,6 +12,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.stages import Stage, Stages
@@ -89,21 +90,24 @@ class Course:
         seed: int,
         shares: Sequence[float] = (),
         last: LastMap | None = None,
+        strategy: Any = None,
     ) -> None:
         self.pruned, self.seed = pruned, seed
+        self.replicas = Replicas(strategy)
         self.keras = backends.module(pruned.keras)
         teacher, student = split_activations(dense), split_activations(pruned)
         self.kept = None if last is None else last.kept
         extra = () if last is None else (last.ref,)
-        self.teacher = ActivationProbe(teacher, [*logit_refs(teacher), *extra])
-        self.student = ActivationProbe(student, [*logit_refs(student), *extra])
+        with self.replicas.scope():
+            self.teacher = ActivationProbe(teacher, [*logit_refs(teacher), *extra])
+            self.student = ActivationProbe(student, [*logit_refs(student), *extra])
         self.num_logits = len(self.teacher.refs) - len(extra)
         for layer in self.student.model.layers:
             layer.trainable = True
         self.weights = list(self.student.model.trainable_weights)
         self.spaces = spaces
         first = [np.concatenate([x[:500] for x in same]) for same in zip(*sources, strict=True)]
-        self.batch_size = _BATCH if perturb else _LARGE_BATCH
+        self.batch_size = self.replicas.even(_BATCH if perturb else _LARGE_BATCH)
         self.rate = _RATE if perturb else _LARGE_RATE
         self.scales = self._scales(first)
         logits = ActivationProbe(teacher, logit_refs(teacher))
@@ -115,7 +119,9 @@ class Course:
         self.inputs = [np.concatenate(same) for same in zip(*sources, strict=True)]
         self.counts = np.array([len(source[0]) for source in sources])
         tf = backends.tensorflow()
-        self.gradients = tf.function(self._gradients, autograph=False)
+        self.gradients = tf.function(
+            lambda *given: self.replicas.run(self._gradients, given), autograph=False
+        )
         self.asked = tf.function(lambda *x: self._targets(list(x)), autograph=False)
 
     def _targets(self, tensors: Sequence[Any]) -> list[Any]:
@@ -166,7 +172,12 @@ class Course:
 
     def _random(self, tensors: Sequence[Any], key: Any) -> list[Any]:
         tf = backends.tensorflow()
-        noise = [tf.random.stateless_uniform(tf.shape(x), key, -1.0, 1.0) for x in tensors]
+        number, count = self.replicas.mine()
+        noise = [
+            tf.random.stateless_uniform((count * x.shape[0], *x.shape[1:]), key, -1.0, 1.0)
+            for x in tensors
+        ]
+        noise = [x[number::count] for x in noise]
         return self._moved(tensors, noise)
 
     def _moved(self, tensors: Sequence[Any], by: Sequence[Any]) -> list[Any]:
@@ -186,12 +197,12 @@ class Course:
         batch: list[Any] = list(tensors[: len(self.spaces)])
         targets: Sequence[Any] | None = tensors[len(self.spaces) :] or None
         if self.radius:
-            half = self.batch_size // 2
+            half = batch[0].shape[0] // 2
             attacked = self._adversarial([x[:half] for x in batch])
             shaken = self._random([x[half:] for x in batch], key)
             batch = [tf.concat(pair, 0) for pair in zip(attacked, shaken, strict=True)]
         with tf.GradientTape() as tape:
-            loss = self._loss(batch, targets)
+            loss = self._loss(batch, targets) / self.replicas.count
         return loss, tape.gradient(loss, [_value(weight) for weight in self.weights])
 
     def batch(self, number: int, num_steps: int) -> tuple[Any, ...]:
@@ -210,10 +221,11 @@ class Course:
         mixtures = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
         key = tf.constant([self.seed, number], tf.int32)
         if self.radius:
-            return (key, *mixtures)
+            return (key, *self.replicas.shards(mixtures))
         if number not in self.answers:
             self.answers[number] = [np.asarray(z, np.float16) for z in self.asked(*mixtures)]
-        return (key, *mixtures, *[tf.constant(z, tf.float32) for z in self.answers[number]])
+        known = [tf.constant(z, tf.float32) for z in self.answers[number]]
+        return (key, *self.replicas.shards([*mixtures, *known]))
 
     def optimizer(self, num_steps: int) -> Any:
         """Adam, its rate rising for the first steps and then falling to 0 as a cosine."""
@@ -221,8 +233,9 @@ class Course:
         rate = self.keras.optimizers.schedules.CosineDecay(
             0.0, max(num_steps - warm, 1), warmup_target=self.rate, warmup_steps=warm
         )
-        optimizer = self.keras.optimizers.Adam(rate, epsilon=1e-8)
-        optimizer.build(self.weights)
+        with self.replicas.scope():
+            optimizer = self.keras.optimizers.Adam(rate, epsilon=1e-8)
+            optimizer.build(self.weights)
         return optimizer
 
     def train(self, wanted: int | None, seconds: float | None, verbose: int, stages: Stages) -> int:
@@ -239,17 +252,16 @@ class Course:
         optimizer = self.optimizer(num_steps)
         variables = [*self.weights, *optimizer.variables]
         if stage is not None:
-            for number, variable in enumerate(variables):
-                variable.assign(stage.arrays[str(number)])
+            self.assign(variables, [stage.arrays[str(k)] for k in range(len(variables))])
         begin = 0 if stage is None else stage.said["done"]
 
-        @tf.function(autograph=False)
-        def step(*given: Any) -> Any:
+        def on_each(*given: Any) -> Any:
             loss, gradients = self._gradients(*given)
             pairs = zip(gradients, self.weights, strict=True)
             optimizer.apply_gradients([(g, w) for g, w in pairs if g is not None])
             return loss
 
+        step = tf.function(lambda *given: self.replicas.run(on_each, given), autograph=False)
         for number in Progress.over("distillation", range(begin, num_steps), verbose):
             step(*self.batch(number, num_steps))
             if stages.due:
@@ -265,7 +277,7 @@ class Course:
         self.gradients(*self.batch(0, _MOST))
         compiled = time.monotonic()
         for number in range(1, 1 + _TIMED):
-            float(self.gradients(*self.batch(number, _MOST))[0])
+            float(self.replicas.local(self.gradients(*self.batch(number, _MOST))[0]))
         each = (time.monotonic() - compiled) / _TIMED
         left = seconds - 2 * (compiled - began) - _TIMED * each
         return int(np.clip(left / max(each, 1e-6), 1, _MOST))
@@ -290,8 +302,13 @@ class Course:
 
     def set(self, values: Sequence[np.ndarray]) -> None:
         """Give the student weights."""
-        for weight, value in zip(self.weights, values, strict=True):
-            weight.assign(value)
+        self.assign(self.weights, values)
+
+    def assign(self, variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+        """Give variables their values, on every replica."""
+        with self.replicas.scope():
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
 
     def trained(self) -> Graph:
         """The student's weights in the graph it was built from."""

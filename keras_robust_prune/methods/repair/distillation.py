@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,7 @@ class Distillation(Repair):
             shares=[k.entropy if k.is_picture else 1.0 for k in run.kinds],
             last=last_map(run, state),
             stages=problem.stages,
+            strategy=problem.strategy,
         )
         graph = state.graph
         if done.kept:
@@ -159,6 +161,7 @@ def distil(
     shares: Sequence[float] = (),
     last: LastMap | None = None,
     stages: Stages = NONE,
+    strategy: Any = None,
 ) -> Distilled:
     """Train the pruned network to give the dense one's logits.
 
@@ -177,15 +180,15 @@ def distil(
         shares: how much each kind counts, however many its inputs are; alike if empty.
         last: the last map before pooling, a further target where inputs are not moved.
         stages: what an interrupted run had done of it.
+        strategy: of `tf.distribute`, over whose replicas batches are spread; None for one.
 
     Returns:
         The result, with a decision taken on inputs that training did not see.
     """
     if perturb is None:
         perturb = num_macs(dense) < _LARGE
-    course = Course(
-        dense, pruned, sources, spaces, perturb, seed, shares, None if perturb else last
-    )
+    wanted = None if perturb else last
+    course = Course(dense, pruned, sources, spaces, perturb, seed, shares, wanted, strategy)
     before, start = course.errors(held), course.values()
     steps = course.train(num_steps, seconds, verbose, stages)
     end, found = course.values(), {0.0: before}

@@ -1,0 +1,107 @@
+"""What runs beside a `tf.distribute` strategy: outside its scope, and with the chief's numbers on every worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from keras_robust_prune import backends
+
+Result = TypeVar("Result")
+
+
+def outside_scope(function: Callable[[], Result]) -> Result:
+    """What a function returns, called as if no strategy's scope had been entered.
+
+    Models built within a scope have their variables on every replica, which gradients of their own cannot use.
+    TensorFlow keeps scopes by thread and has no other way out of one.
+    """
+    if not backends.tensorflow().distribute.has_strategy():
+        return function()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+def on_several_workers(strategy: Any) -> bool:
+    """Whether a strategy's replicas are in several processes, each of which runs the whole program."""
+    return getattr(strategy, "cluster_resolver", None) is not None
+
+
+class Replicas:
+    """Where batches are spread: over the replicas of a strategy, or one.
+
+    Args:
+        strategy: of `tf.distribute`; None for one.
+
+    Attributes:
+        count: how many replicas there are on all workers.
+    """
+
+    def __init__(self, strategy: Any = None) -> None:
+        self._strategy = strategy
+        self.count = 1 if strategy is None else int(strategy.num_replicas_in_sync)
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Within it variables are made on, and assigned to, every replica."""
+        return contextlib.nullcontext() if self._strategy is None else self._strategy.scope()
+
+    def even(self, size: int) -> int:
+        """The next size of a batch of which every replica gets as many in the first half as in the second."""
+        return -(-size // (2 * self.count)) * 2 * self.count
+
+    def shards(self, tensors: Sequence[Any]) -> list[Any]:
+        """Of each tensor every replica's own rows: every `count`-th, from its number on."""
+        if self._strategy is None:
+            return list(tensors)
+        spread = self._strategy.experimental_distribute_values_from_function
+        return [spread(lambda c, x=x: x[c.replica_id_in_sync_group :: self.count]) for x in tensors]
+
+    def mine(self) -> tuple[Any, int]:
+        """The number of the replica that this is called on, and how many there are."""
+        if self._strategy is None:
+            return 0, 1
+        context = backends.tensorflow().distribute.get_replica_context()
+        return (0 if context is None else context.replica_id_in_sync_group), self.count
+
+    def run(self, function: Callable[..., Any], given: Sequence[Any]) -> Any:
+        """A function's results on every replica, within a `tf.function`."""
+        if self._strategy is None:
+            return function(*given)
+        return self._strategy.run(function, args=tuple(given))
+
+    def local(self, value: Any) -> Any:
+        """A value that every replica has, as the first of this worker's has it."""
+        if self._strategy is None:
+            return value
+        return self._strategy.experimental_local_results(value)[0]
+
+
+def take_over_from_chief(model: Any) -> None:
+    """Gives a model in a `fit` on several workers the chief's weights, on every one of them.
+
+    Workers compute the same, but different processors round differently, and a removal is yes or no.
+    """
+    strategy: Any = getattr(model, "distribute_strategy", None)
+    if on_several_workers(strategy):
+        with strategy.scope():
+            model.set_weights(_of_first_replica(strategy, model.get_weights()))
+
+
+def _of_first_replica(strategy: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The arrays that the first of all replicas has."""
+    tf = backends.tensorflow()
+
+    def shared(array: np.ndarray) -> np.ndarray:
+        def mine(context: Any) -> Any:
+            first = context.replica_id_in_sync_group == 0
+            return tf.constant(array if first else np.zeros_like(array))
+
+        values = strategy.experimental_distribute_values_from_function(mine)
+        return np.asarray(strategy.reduce("SUM", values, axis=None))
+
+    return [shared(np.asarray(array)) for array in arrays]
