@@ -28,6 +28,8 @@ REMARKS = re.compile(
     rb"|INFO: |fully_quantize: |E\d{4,} .*\] failed call to cuInit"
 )
 _REMARKS_LOCK = threading.RLock()
+# Threads that import the same package at once may see it half done: Python lets them where waiting would never end.
+_IMPORTING = threading.RLock()
 
 
 class ModelError(ValueError):
@@ -106,9 +108,10 @@ def _flush_errors() -> None:
 
 def tensorflow() -> Any:
     """The module `tensorflow`."""
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
-    with without_remarks():
+    found = sys.modules.get("tensorflow")
+    if found is not None and not getattr(found.__spec__, "_initializing", False):
+        return found
+    with _IMPORTING, without_remarks():  # another thread may be at it
         found = importlib.import_module("tensorflow")
         found.config.list_physical_devices()  # says now what it would say later of a GPU that is not there
     return found
@@ -117,7 +120,8 @@ def tensorflow() -> Any:
 def tf_keras() -> Any:
     """The module `tf_keras`, which is Keras 2."""
     tensorflow()
-    return importlib.import_module("tf_keras")
+    with _IMPORTING:
+        return importlib.import_module("tf_keras")
 
 
 def keras() -> Any:
@@ -128,7 +132,8 @@ def keras() -> Any:
     """
     tensorflow()
     try:
-        found = importlib.import_module("keras")
+        with _IMPORTING:
+            found = importlib.import_module("keras")
         backend = found.backend.backend()
     except ImportError:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")

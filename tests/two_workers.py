@@ -44,6 +44,8 @@ def fitted(keras: str, strategy: Any, folder: Path, pause: float = 0.0) -> list[
             (folder / f"epoch{epoch}").touch()
             time.sleep(pause)
 
+    # Workers share the place, as they would on a network drive.
+    backup = (folder.parent if "TF_CONFIG" in os.environ else folder) / "backup"
     with strategy.scope():
         model = krp.wrap(
             network("mlp", keras)
@@ -60,7 +62,7 @@ def fitted(keras: str, strategy: Any, folder: Path, pause: float = 0.0) -> list[
         verbose=0,
         callbacks=[
             krp.RobustPruning(0.5, begin=1, end=2, method=few),
-            module.callbacks.BackupAndRestore(str(folder / "backup")),
+            module.callbacks.BackupAndRestore(str(backup)),
             Slow(),
         ],
     )
