@@ -75,16 +75,15 @@ def _norm(graph: Graph, mean: Node) -> _Norm | None:
         return None
     shifted = _only(graph, mean, "add")
     epsilon = None if shifted is None else _constant(shifted, 1)
-    root = None if shifted is None else _only(graph, shifted, "rsqrt", "sqrt")
-    if shifted is None or root is None or epsilon is None or len(shifted.inputs) != 1:
+    if shifted is None or epsilon is None or len(shifted.inputs) != 1:
         return None
-    joins = "multiply" if _is(graph, root, "rsqrt") else "divide"
-    normed = _only(graph, root, joins)
-    if normed is None or set(normed.inputs) != {source, root.ref}:
+    roots = _roots(graph, shifted)
+    normed = None if not roots else _only(graph, roots[-1], _joining(graph, roots))
+    if normed is None or set(normed.inputs) != {source, roots[-1].ref}:
         return None
-    if joins == "divide" and normed.inputs[0] != source:
+    if _joining(graph, roots) == "divide" and normed.inputs[0] != source:
         return None
-    parts = [square, mean, shifted, root, normed]
+    parts = [square, mean, shifted, *roots, normed]
     scale = np.ones(width, np.float32)
     scaled = _only(graph, normed, "multiply")
     gain = None if scaled is None or len(scaled.inputs) != 1 else _constant(scaled, width)
@@ -94,6 +93,20 @@ def _norm(graph: Graph, mean: Node) -> _Norm | None:
     if any(graph.calls[part.layer] != (part,) for part in parts):
         return None
     return _Norm(source, tuple(parts), float(np.ravel(epsilon)[0]), scale)
+
+
+def _roots(graph: Graph, shifted: Node) -> list[Node]:
+    """The calls that take the root of a call, or one over it."""
+    root = _only(graph, shifted, "rsqrt", "sqrt", "pow")
+    if root is None or (_is(graph, root, "pow") and not np.all(_arguments(root)[1:] == [-0.5])):
+        return []
+    inverse = _only(graph, root, "reciprocal") if _is(graph, root, "sqrt") else None
+    return [root] if inverse is None else [root, inverse]
+
+
+def _joining(graph: Graph, roots: list[Node]) -> str:
+    """How a tensor is scaled by what `_roots` found."""
+    return "divide" if _is(graph, roots[-1], "sqrt") else "multiply"
 
 
 def _is(graph: Graph, node: Node, *names: str) -> bool:

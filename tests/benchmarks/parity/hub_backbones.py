@@ -138,7 +138,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     | {"image_shape": (LENGTH, 10), "text_shape": (LENGTH, 10), "image_ids_shape": (LENGTH, 3)}
     | {"text_ids_shape": (LENGTH, 3), "y_shape": (20,)},
     "GPT2": ENCODER,
-    "GPTNeoX": {**TEXT, "num_heads": 4, "max_sequence_length": 40, "rotary_percentage": 0.4},
+    "GPTNeoX": {**TEXT, "num_heads": 4, "max_sequence_length": 40, "rotary_percentage": 1.0},
     "Gemma": {**DECODER, "head_dim": 20},
     "Gemma3": {**DECODER, "head_dim": 20, "image_size": 16},
     "Gemma3n": {"text_vocab_size": 50, "text_hidden_size": 40, "num_hidden_layers": 1}
