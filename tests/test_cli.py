@@ -43,14 +43,14 @@ def names(folder: Path) -> set[str]:
 
 DETAILS = {name: getattr(about, name.upper()) for name in cli.COMMANDS}
 FLAGS = {
-    "prune": "target method seed measure step calibration keep round_to stop checkpoint input_range tflite quantize"
-    " report overwrite data attacks quiet json trust extensions limits latency_table force minutes",
+    "prune": "target method seed measure step calibration keep round_to device stop checkpoint input_range tflite"
+    " quantize report overwrite data attacks quiet json trust extensions limits latency_table force minutes",
     "inspect": "keep extensions trust json",
     "evaluate": "data attacks corruptions reference input_range seed quiet json trust extensions",
     "certify": "data eps num_inputs input_range quiet json trust extensions",
     "export": "quantize calibration input_range dense_per_tensor min_agreement max_runtime force overwrite seed trust"
     " extensions quiet json",
-    "files": "data attacks corruptions reference runs input_range seed trust extensions quiet json",
+    "files": "data attacks corruptions reference surrogates runs input_range seed trust extensions quiet json",
     "demo": "target method seed overwrite quiet json",
 }
 
@@ -288,3 +288,20 @@ def test_quantizations_of_a_file_are_named_like_any(
         _REGISTRY.clear()
         _REGISTRY.update(before)
     assert LiteFile(out / "small.tflite").ops()["DEQUANTIZE"] >= 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "round_to"),
+    [
+        ("", 1),
+        ("--tflite=a.tflite", 1),  # each layer is asked for half of its units
+        ("--tflite=a.tflite --measure=macs", 8),
+        ("--tflite=a.tflite --quantize=int8 --limits=bytes=0.5", 16),
+        ("--tflite=a.tflite --measure=macs --device=none", 1),
+        ("--tflite=a.tflite --measure=macs --round_to=2", 2),
+        ("--device=hexagon", 32),
+    ],
+)
+def test_a_file_gets_widths_that_kernels_like(flags: str, round_to: int) -> None:
+    args = cli.parse(["prune", "in", "out", *flags.split()])
+    assert cli._round_to(args, args.quantize) == round_to

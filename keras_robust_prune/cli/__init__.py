@@ -52,6 +52,7 @@ def prune_command(args: argparse.Namespace) -> Any:
             options["measure"] = latency
     if limits:
         options["limits"] = limits
+    options["round_to"] = _round_to(args, way.name)
 
     return Job(
         args.source,
@@ -73,6 +74,19 @@ def prune_command(args: argparse.Namespace) -> Any:
 def _verbose(args: argparse.Namespace) -> int:
     """Whether to say how far the work is; JSON stands alone."""
     return int(not (args.quiet or args.json))
+
+
+def _round_to(args: argparse.Namespace, dtype: str) -> int:
+    """Of what widths are multiples: as asked, or as the kernels of the device like it."""
+    from keras_robust_prune.latency import tile
+
+    whole = (
+        bool(args.limits) or args.measure != "units"
+    )  # else each layer is asked for a fraction of its own
+    device = args.device or ("cpu" if args.tflite and whole else "none")
+    if args.round_to > 1 or device == "none":
+        return int(args.round_to)
+    return tile(device, dtype)
 
 
 def _limits(items: Sequence[str]) -> dict[Any, float | str]:
@@ -153,6 +167,7 @@ def files_command(args: argparse.Namespace) -> Any:
         args.sources,
         *(labelled or (None, None)),
         runs=args.runs,
+        surrogates=args.surrogates,
         **_measured(args),
     )
 

@@ -78,7 +78,8 @@ FILES = f"""\
 Compares .tflite files in one table: bytes, milliseconds, accuracy, agreement, attacks and corruptions.
 
 The files run in turns, on one and on two threads: median, 5 and 95 % of their times. Attacks that follow
-gradients follow those of --reference, a Keras model; what they find is judged by each file.
+gradients follow those of --surrogates, the Keras models that the files were made of, or of --reference; what
+they find is judged by each file.
 
   {PROGRAM} files dense.tflite small.tflite small.int8.tflite
   {PROGRAM} files dense.tflite small.tflite --data=test.npz --attacks=square@0.05,pgd@0.05 --reference=dense

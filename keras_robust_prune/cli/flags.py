@@ -143,6 +143,14 @@ def _fill_files(to: Any) -> None:
     _add_measuring(to)
     _add_comparing(to)
     to.add_argument(
+        "--surrogates",
+        type=comma_list,
+        default=[],
+        metavar="MODELS",
+        help="the Keras models that the files were made of, with commas, one per file: attacks that follow gradients"
+        " follow theirs (default: those of --reference)",
+    )
+    to.add_argument(
         "--runs", type=int, default=200, help="how often each file is timed (default: %(default)s)"
     )
     _add_range(to)
@@ -247,6 +255,12 @@ def _add_pruning(to: Any) -> None:
         type=int,
         default=1,
         help="widths become multiples of this (default: %(default)s)",
+    )
+    to.add_argument(
+        "--device",
+        choices=("cpu", "gpu", "hexagon", "host", "none"),
+        help="widths become multiples of what its kernels compute at once, for the numbers of --quantize; --round_to"
+        " says it by hand (default: cpu with --tflite where --measure or --limits count the whole network, else none)",
     )
     to.add_argument(
         "--stop",

@@ -56,6 +56,7 @@ def compare_files(
     attacks: str | Iterable[str] = (),
     corruptions: str | Iterable[str] = (),
     reference: Any = None,
+    surrogates: Sequence[Any] = (),
     input_range: Any = None,
     runs: int = 200,
     seed: int = 0,
@@ -68,9 +69,11 @@ def compare_files(
         files: paths; the first is what the others are usually compared with.
         x: inputs; None measures bytes and times alone.
         y: labels.
-        attacks: as for `evaluate`; those that follow gradients follow the reference's.
+        attacks: as for `evaluate`.
         corruptions: likewise.
         reference: a Keras model, or the path of one: agreement is with it.
+        surrogates: the Keras models that the files were made of, or their paths, one per file: attacks that follow
+            gradients follow those; by default the reference's, which tells less of a pruned file.
         input_range: valid inputs; None takes what the reference says, else [0, 1].
         runs: how often each file runs for its time, in turns with the others.
         seed: of everything that is drawn.
@@ -81,7 +84,7 @@ def compare_files(
         A `FileComparison`.
 
     Raises:
-        ValueError: a file is none, or `evaluate` refuses.
+        ValueError: a file is none, there are not as many surrogates, or `evaluate` refuses.
 
     Example:
         >>> import tempfile, tf_keras
@@ -93,6 +96,10 @@ def compare_files(
         ['bytes', 'ms, 1 thread', 'ms, 2 threads']
     """
     paths = [os.fspath(path) for path in files]
+    if surrogates and len(surrogates) != len(paths):
+        raise ValueError(
+            f"There are {len(surrogates)} surrogates for {len(paths)} files. Give one per file, in their order."
+        )
     found: list[list[Measurement]] = [
         [Measurement("bytes", os.path.getsize(path), measured_on=path, unit="bytes")]
         for path in paths
@@ -107,7 +114,8 @@ def compare_files(
                 Measurement(name, float(median), float(low), float(high), runs, path, unit="ms")
             )
     if x is not None:
-        for items, path in zip(found, paths, strict=True):
+        followed = surrogates or [None] * len(paths)
+        for items, path, surrogate in zip(found, paths, followed, strict=True):
             evaluation = evaluate(
                 path,
                 x,
@@ -115,12 +123,16 @@ def compare_files(
                 attacks=attacks,
                 corruptions=corruptions,
                 reference=reference,
+                surrogate=surrogate,
                 input_range=input_range,
                 seed=seed,
                 trust=trust,
                 verbose=verbose,
             )
             items += evaluation.overall
+            if corruptions:
+                mean = evaluation.corruption_accuracy
+                items.append(Measurement("corruptions, mean", mean, measured_on=path))
     return FileComparison(tuple(paths), tuple(map(tuple, found)))
 
 

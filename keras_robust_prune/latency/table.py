@@ -27,22 +27,29 @@ class LatencyTable:
         times: milliseconds by kernel.
         rest: milliseconds of everything else in the network that was probed: pooling, addition, softmax.
         values: the numbers that all layers of that network write; the rest goes with them.
+        tile: kernels compute so many channels at once.
         about: the device, its SoC, the runtime, the number of threads and the numbers' type, as text.
 
     Example:
         >>> kernel = Kernel("FULLY_CONNECTED", 1, 1, 1, 1, 1, 64, 16)
         >>> table = LatencyTable({kernel: 0.5, kernel.of_widths(64, 32): 0.75})
-        >>> table(kernel.of_widths(60, 17))  # up, to 64 and 32
-        0.75
+        >>> (
+        ...     table(kernel.of_widths(64, 17)),
+        ...     table(kernel.of_widths(60, 16)),
+        ... )  # up to 64-32 and 64-16
+        (0.75, 0.5)
     """
 
     times: Mapping[Kernel, float]
     rest: float = 0.0
     values: int = 0
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tile: int = 16
 
     def __call__(self, kernel: Kernel) -> float:
-        """Milliseconds: of the cheapest entry that is at least as wide on both sides.
+        """Milliseconds, widths rounded up to whole tiles, and in proportion between the entries around them.
+
+        Where entries do not surround it, those of the cheapest entry that is at least as wide on both sides.
 
         Raises:
             ValueError: there is none, so the table says nothing of such a kernel.
@@ -50,6 +57,10 @@ class LatencyTable:
         entries = self._entries.get(kernel.shape)
         if entries is not None:
             widths, times = entries
+            wanted = (kernel.channels_in, kernel.channels_out)
+            found = _between(widths, times, wanted, self.tile)
+            if found is not None:
+                return found
             enough = (widths >= (kernel.channels_in, kernel.channels_out)).all(1)
             if enough.any():
                 return float(times[enough].min())
@@ -111,3 +122,35 @@ class LatencyTable:
                 " krp.latency.measure(...).save(path)."
             ) from error
         return cls(times, *(rest[0] if rest else (0.0, 0)), about)
+
+
+def _between(
+    widths: np.ndarray, times: np.ndarray, wanted: tuple[int, int], tile: int
+) -> float | None:
+    """Milliseconds in proportion to the entries on both sides of each width; None where one of them is missing."""
+    known = {(int(a), int(b)): float(time) for (a, b), time in zip(widths, times, strict=True)}
+    ratio = wanted[1] / wanted[0]
+    if len(set(widths[:, 0])) == len(widths) and (widths[:, 1] == ratio * widths[:, 0]).all():
+        sides = [_around(widths[:, 0], wanted[0], tile)]  # depthwise: one side goes with the other
+        ends = [(a, int(a * ratio)) for a in sides[0][:2]]
+        shares = [1 - sides[0][2], sides[0][2]]
+    else:
+        sides = [_around(widths[:, axis], wanted[axis], tile) for axis in (0, 1)]
+        (a, b, s), (c, d, t) = sides
+        ends = [(a, c), (a, d), (b, c), (b, d)]
+        shares = [(1 - s) * (1 - t), (1 - s) * t, s * (1 - t), s * t]
+    needed = [(end, share) for end, share in zip(ends, shares, strict=True) if share]
+    if any(end not in known for end, _ in needed):
+        return None
+    return sum(known[end] * share for end, share in needed)
+
+
+def _around(widths: np.ndarray, wanted: int, tile: int) -> tuple[int, int, float]:
+    """The widths below and above a width rounded up to a tile, and how far it is from the first to the second."""
+    listed = sorted({int(width) for width in widths})
+    whole = min(-(-wanted // tile) * tile, listed[-1])
+    if wanted > whole:
+        return -1, -1, 1.0
+    above = next(width for width in listed if width >= whole)
+    below = max((width for width in listed if width <= whole), default=above)
+    return below, above, (whole - below) / (above - below) if above > below else 1.0

@@ -110,23 +110,35 @@ def removed_per_group(
 def uniform_counts(problem: Problem, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
     """After each step, how many units of every group are gone: the same fraction of each.
 
-    For `measure="units"` that is the step's fraction. For parameters and multiplications it is the least for which the
-    network's total falls by the step's fraction.
+    For `measure="units"` that is the step's fraction. For parameters, multiplications and what a device counts it is
+    the least for which the network's total falls by the step's fraction; where several groups come to their next unit,
+    or to the next stair of a device, at that fraction, no more of them go there than it takes.
     """
-    if problem.measure != "units":
-        remaining = Remaining(problem.graph, problem.groups.groups, problem.measure)
-        fractions = tuple(_of_units(problem, remaining, fraction) for fraction in fractions)
-    return removed_per_group(problem.groups.groups, fractions, problem.round_to)
+    groups = problem.groups.groups
+    if problem.measure == "units":
+        return removed_per_group(groups, fractions, problem.round_to)
+    remaining = Remaining(problem.graph, groups, problem.measure)
+    found: list[Mapping[str, int]] = []
+    for fraction in fractions:
+        gone = _least(problem, remaining, fraction)
+        last = found[-1] if found else dict.fromkeys(gone, 0)
+        found.append({name: max(count, last[name]) for name, count in gone.items()})
+    return tuple(found)
 
 
-def _of_units(problem: Problem, remaining: Remaining, fraction: float) -> float:
-    """The least fraction of all units whose removal removes a fraction of the total; by bisection."""
+def _least(problem: Problem, remaining: Remaining, fraction: float) -> Mapping[str, int]:
+    """The fewest units, the same fraction of every group, that make up a fraction of the total; by bisection."""
+    budget = (1.0 - fraction) * remaining.total * (1 + 1e-9)
     lower, upper = 0.0, 1.0 - 1e-6
+    few, many = removed_per_group(problem.groups.groups, (lower, upper), problem.round_to)
     for _ in range(40):
         middle = (lower + upper) / 2
         (gone,) = removed_per_group(problem.groups.groups, (middle,), problem.round_to)
-        if remaining(gone) <= (1.0 - fraction) * remaining.total * (1 + 1e-9):
-            upper = middle
+        if remaining(gone) <= budget:
+            upper, many = middle, gone
         else:
-            lower = middle
-    return upper
+            lower, few = middle, gone
+    for name, count in few.items():
+        if remaining(fewer := {**many, name: count}) <= budget:
+            many = fewer
+    return many

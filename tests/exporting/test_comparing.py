@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_robust_prune import cli, demo
+from keras_robust_prune import backends, cli, demo
 from keras_robust_prune.exporting.comparing import compare_files
 from keras_robust_prune.exporting.tflite import export
 
@@ -54,6 +54,22 @@ def test_float32_and_int8_beside_each_other(files: list[str]) -> None:
     lines = str(found).splitlines()
     assert lines[0].split() == ["a.float32.tflite", "a.int8.tflite"]
     assert len(lines) == 2 + len(names)
+
+
+def test_attacks_follow_the_model_that_a_file_was_made_of(files: list[str]) -> None:
+    """They followed the reference for every file: a flat one lets nothing be found, whatever the file is worth."""
+    model, x, y = demo.load()
+    flat = backends.tf_keras().models.clone_model(model)
+    flat.set_weights([0 * weight for weight in model.get_weights()])
+    given = {"attacks": "pgd@0.2", "reference": model, "runs": 3, "corruptions": "gaussian_noise"}
+    found = compare_files(files, x[:30], y[:30], surrogates=[model, flat], **given)
+    first, second = ({item.name: item.number for item in items} for items in found.measurements)
+    assert first["pgd@0.2 (transfer)"] < second["pgd@0.2 (transfer)"] - 0.2
+    noise = [value for name, value in first.items() if name.startswith("gaussian_noise@")]
+    assert len(noise) == 5
+    assert first["corruptions, mean"] == pytest.approx(np.mean(noise))
+    with pytest.raises(ValueError, match="1 surrogates for 2 files"):
+        compare_files(files, x[:30], y[:30], surrogates=[model])
 
 
 def test_the_command_prints_the_table(

@@ -17,6 +17,7 @@ from keras_robust_prune.latency import files
 from keras_robust_prune.latency.kernels import Kernel, kernels_of
 from keras_robust_prune.latency.prediction import Latency, predict
 from keras_robust_prune.latency.table import LatencyTable
+from keras_robust_prune.latency.tiles import tile, widest_tile
 from keras_robust_prune.latency.writing import probe
 from keras_robust_prune.surgery.groups import find_groups
 
@@ -87,7 +88,7 @@ def test_probes_run_in_the_type_and_shape_they_are_named_after(kernel: Kernel, d
 
 def test_between_entries_it_goes_up_and_beyond_them_it_refuses() -> None:
     times = {CONV.of_widths(a, b): t for a, b, t in [(4, 8, 3), (4, 4, 1), (2, 8, 2)]}
-    table = LatencyTable(times, about={"device": "toy"})
+    table = LatencyTable(times, about={"device": "toy"}, tile=1)
     assert [table(CONV.of_widths(*pair)) for pair in [(4, 8), (3, 4), (2, 5), (1, 1)]] == [
         3,
         1,
@@ -100,6 +101,37 @@ def test_between_entries_it_goes_up_and_beyond_them_it_refuses() -> None:
         table(CONV.of_widths(4, 9))
     with pytest.raises(ValueError, match="ends before"):
         table(POINTWISE)
+
+
+def test_inside_the_grid_it_goes_up_to_a_tile_and_in_proportion() -> None:
+    """It went up to the next entry: of 64 for 33 where 48 are computed, and predictions were a third too high."""
+    wide = CONV.of_widths(64, 64)
+    times = {wide.of_widths(a, b): a * b / 1000 + 1 for a in (32, 64) for b in (32, 64)}
+    table = LatencyTable(times, tile=16)
+    assert table(wide) == pytest.approx(5.096)
+    assert table(wide.of_widths(64, 33)) == pytest.approx(64 * 48 / 1000 + 1)
+    assert table(wide.of_widths(48, 48)) == pytest.approx(48 * 48 / 1000 + 1)
+    assert table(wide.of_widths(3, 5)) == pytest.approx(32 * 32 / 1000 + 1)
+    with pytest.raises(ValueError, match="ends before"):
+        table(wide.of_widths(64, 65))
+    each = DEPTHWISE.of_widths(64, 64)
+    diagonal = LatencyTable({each.of_widths(a, a): a / 10 for a in (16, 64)}, tile=16)
+    assert diagonal(each.of_widths(20, 20)) == pytest.approx(3.2)
+    assert diagonal(each.of_widths(64, 64)) == pytest.approx(6.4)
+
+
+def test_tiles_of_devices() -> None:
+    found = [tile("cpu", dtype) for dtype in ("float32", "float16", "dynamic", "int8_uint8")]
+    assert found == [8, 16, 16, 16]
+    assert (tile("gpu", "int8"), tile("hexagon")) == (4, 32)
+    with pytest.raises(ValueError, match="'tpu', but it is one of"):
+        tile("tpu")
+    assert tile("host", "int8") in (4, 8, 16, 32)
+    # One stair of 16, of which two widths are noise; then none at all.
+    stairs = {width: -(-width // 16) * 1.0 for width in range(4, 65, 4)}
+    assert widest_tile(stairs) == 16
+    assert widest_tile({**stairs, 20: 2.1, 52: 3.9}) == 16
+    assert widest_tile({width: float(width) for width in range(4, 65, 4)}) == 4
 
 
 def test_tables_survive_a_file(tmp_path: Path) -> None:
@@ -121,7 +153,7 @@ def counting(graph: Graph) -> LatencyTable:
         for a in range(1, use.kernel.channels_in + 1):
             for b in range(1, use.kernel.channels_out + 1):
                 times[use.kernel.of_widths(a, b)] = a * b / 1000
-    return LatencyTable(times)
+    return LatencyTable(times, tile=1)
 
 
 def test_a_network_takes_what_its_kernels_take() -> None:
@@ -139,7 +171,7 @@ def test_a_network_takes_what_its_kernels_take() -> None:
 
 def test_what_is_beside_kernels_shrinks_with_what_they_write() -> None:
     graph = read(small())
-    table = LatencyTable(counting(graph).times, rest=1.0, values=10)
+    table = LatencyTable(counting(graph).times, rest=1.0, values=10, tile=1)
     groups = find_groups(graph).groups
     remaining = Latency(table).remaining(graph, groups)
     kernels = Latency(counting(graph)).remaining(graph, groups)

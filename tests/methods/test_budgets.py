@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_robust_prune.methods.budgets import units_removed
+from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.methods.budgets import uniform_counts, units_removed
+from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.schedules import EqualSteps, fractions
+from keras_robust_prune.surgery.groups import find_groups
 
 
 def test_steps_of_one_64th_land_on_the_half():
@@ -48,3 +53,32 @@ def test_never_falling_never_exceeding(num_units: int, target: float, step: floa
 
 def test_no_steps_no_counts():
     assert units_removed(5, ()) == ()
+
+
+class Stairs:
+    """A device that computes 16 units at once."""
+
+    name = "stairs"
+
+    def remaining(self, graph, groups):
+        class Left:
+            total = float(sum(math.ceil(group.num_units / 16) for group in groups))
+
+            def __call__(self, gone):
+                return float(
+                    sum(math.ceil((g.num_units - gone.get(g.name, 0)) / 16) for g in groups)
+                )
+
+        return Left()
+
+
+@pytest.mark.parametrize(("target", "left"), [(0.25, 3 + 3), (0.125, 3 + 4), (0.3, 3 + 2)])
+def test_no_more_groups_take_a_stair_than_it_takes(target: float, left: int):
+    """All took it: two layers of 64 came to 48 together, and half of a budget of time became a third."""
+    layers = backends.tf_keras().layers
+    stack = [layers.Input((4,)), layers.Dense(64), layers.Dense(64), layers.Dense(2)]
+    graph = read(backends.tf_keras().Sequential(stack))
+    groups = find_groups(graph)
+    problem = Problem(graph, groups, target=target, measure=Stairs())
+    (gone,) = uniform_counts(problem, (target,))
+    assert Stairs().remaining(graph, groups.groups)(gone) == left
