@@ -34,6 +34,11 @@ def test_guides_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             exec(code, names)
 
 
+def test_the_guide_shows_every_command() -> None:
+    words = "".join(blocks(DOCS / "guides" / "command_line.md", "bash")).split()
+    assert set(words) >= set(cli.COMMANDS)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_commands_parse(page: Path) -> None:
     for line in "".join(blocks(page, "bash")).splitlines():

@@ -6,44 +6,92 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).parent.parent
+from tests.run_notebooks import FOLDER, executed, text_of
 
-
-def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The outputs of all cells of a notebook, run in an empty folder."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # plots stand in the notebook
-    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "clear its outputs"
-    place = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
-def text_of(outputs: list[Any]) -> str:
-    return "\n".join(
-        output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs
-    )
+pytestmark = pytest.mark.slow
 
 
 def test_every_notebook_is_tested_here() -> None:
     source = Path(__file__).read_text()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in FOLDER.glob("*.ipynb"):
         assert f'executed("{path.name}"' in source
 
 
-@pytest.mark.slow
-def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs = executed("quickstart.ipynb", tmp_path, monkeypatch)
+def num_plots(outputs: list[Any]) -> int:
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def accuracies(text: str) -> list[float]:
+    return [float(share) for share in re.findall(r"accuracy ([\d.]+)", text)]
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    outputs = executed("quickstart.ipynb", tmp_path)
     text = text_of(outputs)
     assert "can be pruned" in text
     assert "decided on T1" in text
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert num_plots(outputs) == 1
     share = re.search(r"([\d.]+) of the test images", text)
     assert share is not None
     assert float(share[1]) >= 0.9
     assert (tmp_path / "history.csv").read_text().count("\n") == 1 + 12
+
+
+def test_callbacks(tmp_path: Path) -> None:
+    outputs = executed("callbacks.ipynb", tmp_path)
+    text = text_of(outputs)
+    assert num_plots(outputs) == 1
+    found = accuracies(text)
+    assert len(found) == 4  # of both Kerases, before and after
+    assert min(found) > 0.75
+    for keras in ("tf_keras", "keras"):
+        assert f"{keras}: 37,738 parameters before, 2,530 after" in text
+        assert f"{keras}: 32 of 64 units" in text
+        assert (tmp_path / f"{keras}.csv").read_text().count("\n") == 1 + 12
+        assert any((tmp_path / "logs" / keras).rglob("events.out.*"))
+    assert re.search(r"agreement>=0.9: 0?1?\.\d+, 0.9000 needed", text)
+
+
+def test_robustness(tmp_path: Path) -> None:
+    outputs = executed("robustness.ipynb", tmp_path)
+    text = text_of(outputs)
+    assert num_plots(outputs) == 1
+    dense, pruned, by_norm = (
+        float(share) for share in re.findall(r"^clean +(\d?\.\d+)", text, re.MULTILINE)[:3]
+    )
+    assert dense > 0.95
+    assert pruned > 0.9
+    assert by_norm < pruned
+    assert "8 inputs, l-inf radius 0.002" in text
+    assert "stopping criterion: pgd@0.05>=0.8*dense" in text
+
+
+def test_with_tfmot(tmp_path: Path) -> None:
+    text = text_of(executed("with_tfmot.ipynb", tmp_path))
+    assert "50% of the weights are zero" in text
+    assert "Prune before: small = krp.prune(model).model" in text
+    row = re.search(r"^bytes +(.+)$", text, re.MULTILINE)
+    assert row is not None
+    dense, dense_int8, small, small_int8, sparse, aware = (
+        int(number.replace(",", "")) for number in row[1].split()
+    )
+    assert dense > 3 * dense_int8 > 6 * small_int8
+    assert dense > 3 * small
+    assert small > 2 * sparse
+    assert small > 2 * aware
+    compressed = re.findall(r"(\w+)\.tflite +[\d,]+ bytes, +([\d,]+) compressed", text)
+    sizes = {name: int(number.replace(",", "")) for name, number in compressed}
+    assert sizes["sparse_int8"] < sizes["small_int8"]
+
+
+def test_your_own(tmp_path: Path) -> None:
+    text = text_of(executed("your_own.ipynb", tmp_path))
+    assert "'sequential' has no unit that can be removed" in text
+    assert re.search(r"^second +second +digit +16 ", text, re.MULTILINE)
+    found = accuracies(text)
+    assert len(found) == 4
+    assert min(found) > 0.6
+    assert "4 inputs, l-inf radius 0.001" in text
+    assert (tmp_path / "own.tflite").exists()

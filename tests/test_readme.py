@@ -40,7 +40,16 @@ def test_commands_parse() -> None:
             seen.add(words[0])
         else:
             assert program in ("pip", "python", "sphinx-build")
-    assert seen == set(cli.COMMANDS)
+    assert seen == {"demo"}
+
+
+def test_what_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([\w./]+)\)", README)
+    assert len(links) > 15
+    for link in links:
+        assert (ROOT / link).exists(), link
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{path.name}" in links
 
 
 def test_first_command_shows_the_demonstration_and_second_runs_the_tests() -> None:

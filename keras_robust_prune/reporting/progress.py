@@ -63,8 +63,8 @@ class Progress(tqdm):
 
     def close(self) -> None:
         """Wipes the line."""
-        if self in Progress._shown:
-            Progress._shown.remove(self)
+        # by identity: bars at one position are equal
+        Progress._shown[:] = [shown for shown in Progress._shown if shown is not self]
         super().close()
 
     def say(self, text: str, always: bool = False) -> bool:
