@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.pruning.prune import prune as prune
     from keras_robust_prune.pruning.pruner import Pruner as Pruner
     from keras_robust_prune.pruning.result import PruningResult as PruningResult
+    from keras_robust_prune.pruning.sensitivity import sensitivity as sensitivity
     from keras_robust_prune.surgery.inspection import inspect as inspect
     from keras_robust_prune.surgery.plan import Plan as Plan
     from keras_robust_prune.surgery.plan import Removal as Removal
@@ -79,6 +80,7 @@ MENU = {
     "register_attack": "evaluation.attacks",
     "register_layer": "layers.base",
     "register_quantization": "exporting.quantization",
+    "sensitivity": "pruning.sensitivity",
     "strip": "training.wrappers",
     "summary": "surgery.summary",
     "wrap": "training.wrappers",

@@ -40,6 +40,7 @@ MENU = [
     "register_attack",
     "register_layer",
     "register_quantization",
+    "sensitivity",
     "strip",
     "summary",
     "wrap",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.backends import ModelError
-from keras_robust_prune.graph.graph import Graph, Ref, map_refs
+from keras_robust_prune.graph.graph import Graph, Node, Ref, map_refs
 from keras_robust_prune.keras_io.layers import is_layer, make, write_weights
 from keras_robust_prune.keras_io.symbolic import flat
 from keras_robust_prune.layers.padding import spelled_out
 
 
-@backends.random_state_kept()
 def build(graph: Graph) -> Any:
     """Makes a Keras model from a graph, with variables of its own.
 
@@ -34,6 +33,12 @@ def build(graph: Graph) -> Any:
         >>> build(read(model)).count_params()
         15
     """
+    return build_with_layers(graph)[0]
+
+
+@backends.random_state_kept()
+def build_with_layers(graph: Graph) -> tuple[Any, Mapping[str, Any]]:
+    """The model that `build` makes, and what it called for every layer of the graph, by name."""
     keras, graph = backends.module(graph.keras), spelled_out(graph)
     made, problems = {}, []
     for name, layer in graph.layers.items():
@@ -55,7 +60,7 @@ def build(graph: Graph) -> Any:
     ]
     if problems:
         raise ModelError(f"'{graph.name}' cannot be built", problems)
-    return model
+    return model, made
 
 
 def is_chain(graph: Graph) -> bool:
@@ -70,22 +75,38 @@ def is_chain(graph: Graph) -> bool:
     )
 
 
+def repeat(
+    node: Node,
+    made: Mapping[str, Any],
+    tensors: dict[Ref, Any],
+    flatten: Callable[[Any], Sequence[Any]] = flat,
+) -> None:
+    """Makes a call again, on the tensors that are there, and adds what it returns.
+
+    Args:
+        node: the call.
+        made: layers by name.
+        tensors: what was computed before, symbolic or not.
+        flatten: gives a call's outputs in the order Keras numbers them.
+    """
+    args, kwargs = map_refs(tensors.__getitem__, (node.args, node.kwargs))
+    for index, tensor in enumerate(flatten(made[node.layer](*args, **kwargs))):
+        tensors[Ref(node.name, index)] = tensor
+
+
 def _replay(graph: Graph, made: Mapping[str, Any], keras: Any) -> Any:
     """The functional model that the graph's calls make."""
     tensors: dict[Ref, Any] = {ref: made[graph.node[ref.node].layer].output for ref in graph.inputs}
     for node in graph.nodes:
         if node.ref in tensors:
             continue
-        args, kwargs = map_refs(tensors.__getitem__, (node.args, node.kwargs))
         try:
-            outputs = made[node.layer](*args, **kwargs)
+            repeat(node, made, tensors)
         except Exception as error:
             raise ModelError(
                 f"'{graph.name}' cannot be built",
                 [f"the call '{node.name}' of layer '{node.layer}' fails: {error}"],
             ) from error
-        for index, tensor in enumerate(flat(outputs)):
-            tensors[Ref(node.name, index)] = tensor
     start = graph.inputs if graph.input_structure is None else graph.input_structure
     end = graph.outputs if graph.output_structure is None else graph.output_structure
     if isinstance(end, tuple) and len(end) == 1:

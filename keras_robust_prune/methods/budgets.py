@@ -110,11 +110,14 @@ def removed_per_group(
 def uniform_counts(problem: Problem, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
     """After each step, how many units of every group are gone: the same fraction of each.
 
-    For `measure="units"` that is the step's fraction. For parameters, multiplications and what a device counts it is
+    With a target per group each gives its own, in as many parts as there are steps. For `measure="units"` the same
+    fraction is the step's. For parameters, multiplications and what a device counts it is
     the least for which the network's total falls by the step's fraction; where several groups come to their next unit,
     or to the next stair of a device, at that fraction, no more of them go there than it takes.
     """
     groups = problem.groups.groups
+    if problem.per_group is not None:
+        return _each_its_own(problem, problem.per_group, fractions)
     if problem.measure == "units":
         return removed_per_group(groups, fractions, problem.round_to)
     remaining = Remaining(problem.graph, groups, problem.measure)
@@ -124,6 +127,20 @@ def uniform_counts(problem: Problem, fractions: Sequence[float]) -> tuple[Mappin
         last = found[-1] if found else dict.fromkeys(gone, 0)
         found.append({name: max(count, last[name]) for name, count in gone.items()})
     return tuple(found)
+
+
+def _each_its_own(
+    problem: Problem, targets: Mapping[str, float], fractions: Sequence[float]
+) -> tuple[Mapping[str, int], ...]:
+    """After each step, how many units of every group are gone: as much of its target as of the whole."""
+    done = [min(fraction / problem.total, 1.0) for fraction in fractions]
+    counts = {
+        group.name: units_removed(
+            group.num_units, [targets[group.name] * part for part in done], problem.round_to
+        )
+        for group in problem.groups.groups
+    }
+    return tuple({name: count[step] for name, count in counts.items()} for step in range(len(done)))
 
 
 def _least(problem: Problem, remaining: Remaining, fraction: float) -> Mapping[str, int]:

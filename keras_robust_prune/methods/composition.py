@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from keras_robust_prune.methods.budgets import Budget
+from keras_robust_prune.methods.budgets import Budget, uniform_counts
 from keras_robust_prune.methods.packing import packed, unpacked
 from keras_robust_prune.methods.problem import Problem, PruningState
 from keras_robust_prune.methods.repair.consumers import TOO_WIDE, too_wide
@@ -95,13 +95,14 @@ class Composition:
 
     def steps(self, problem: Problem) -> Iterator[PruningState]:
         """One state per step."""
-        fractions = problem.fractions(self.step or problem.target or 1.0)
+        fractions = problem.fractions(self.step or problem.total or 1.0)
         if not fractions:
             return
         run = Run(problem, self.synthesis, self.minutes)
         if problem.verbose and self.reads_inputs and run.reads_inputs:
             print(self.estimate(run), flush=True)
-        counts = self.budget.counts(run, fractions)
+        each = problem.per_group is not None
+        counts = uniform_counts(problem, fractions) if each else self.budget.counts(run, fractions)
         state = problem.first_state()
         for step in range(state.step, len(fractions)):
             plan = state.plan if state.plan.widths else Plan.empty(problem.groups)

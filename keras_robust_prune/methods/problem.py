@@ -21,6 +21,7 @@ from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods import schedules
 from keras_robust_prune.methods.measures import measure_for
 from keras_robust_prune.methods.stages import NONE, Stages
+from keras_robust_prune.methods.targets import by_group, of_all
 from keras_robust_prune.surgery.groups import ChannelGroups
 from keras_robust_prune.surgery.plan import Plan
 
@@ -52,7 +53,7 @@ class Problem:
     Attributes:
         graph: the dense network.
         groups: what can be removed from it.
-        target: fraction to remove, in [0, 1).
+        target: fraction to remove, in [0, 1), or such fractions by group or layer; other groups give none.
         measure: what the fraction counts: `"units"` of every group, `"params"` or `"macs"` of the
             network, `"bytes"` of its float32 file, or a value such as `krp.latency.Latency(table)`; see
             `measures`.
@@ -75,7 +76,7 @@ class Problem:
 
     graph: Graph
     groups: ChannelGroups
-    target: float = 0.5
+    target: float | Mapping[str, float] = 0.5
     measure: Any = "units"
     step: float | None = None
     schedule: schedules.Schedule | None = None
@@ -89,11 +90,14 @@ class Problem:
     strategy: Any = None
 
     def __post_init__(self) -> None:
+        each = isinstance(self.target, Mapping)
         problems = [
-            *schedules.problems(self.target, self.step),
+            *schedules.problems(0.5 if each else self.target, self.step),
             *whole("round_to", self.round_to, 1, "for example 8 for phone kernels"),
             *whole("seed", self.seed, 0, "for example 0"),
         ]
+        if each and self.measure != "units":
+            problems.append("a target per group counts units: leave measure and limits out")
         if not (isinstance(self.measure, str) and self.measure in COUNTED):
             try:
                 object.__setattr__(self, "measure", measure_for(self.measure))
@@ -101,7 +105,19 @@ class Problem:
                 problems.append(str(error).rstrip("."))
         if problems:
             raise ValueError("; ".join(problems) + ".")
-        _ = self.inputs  # refuses what does not fit
+        _ = self.per_group, self.inputs  # refuse what does not fit
+
+    @cached_property
+    def per_group(self) -> Mapping[str, float] | None:
+        """The fraction that each group gives; None where the target is one for all."""
+        return by_group(self.groups, self.target) if isinstance(self.target, Mapping) else None
+
+    @cached_property
+    def total(self) -> float:
+        """The fraction to remove of what `measure` counts; with a target per group, of all units."""
+        if isinstance(self.target, Mapping):
+            return of_all(self.groups, self.per_group or {})
+        return self.target
 
     @cached_property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -116,9 +132,9 @@ class Problem:
         """The fraction removed after each step, rising; `default_step` serves if none was asked."""
         if self.schedule is not None:
             return schedules.fractions(self.schedule)
-        if self.target == 0.0:
+        if self.total == 0.0:
             return ()
-        return schedules.fractions(schedules.EqualSteps(self.target, self.step or default_step))
+        return schedules.fractions(schedules.EqualSteps(self.total, self.step or default_step))
 
     def input_ends(self) -> tuple[Any, Any]:
         """Lower and upper ends of the inputs, each a list in the order of the inputs if several."""

@@ -29,13 +29,14 @@ def check_fraction(name: str, value: float) -> float:
         >>> check_fraction("target", 0.5)
         0.5
     """
-    found = _no_fraction(name, value)
+    found = no_fraction(name, value)
     if found:
         raise ValueError(f"{found}.")
     return float(value)
 
 
-def _no_fraction(name: str, value: Any) -> str:
+def no_fraction(name: str, value: Any) -> str:
+    """What is wrong with a fraction in [0, 1); empty if it is one."""
     if isinstance(value, (int, float, np.floating, np.integer)) and 0.0 <= value < 1.0:
         return ""
     return (
@@ -46,7 +47,7 @@ def _no_fraction(name: str, value: Any) -> str:
 
 def problems(target: Any, step: Any) -> list[str]:
     """What is wrong with a target and the fraction of one step; `step` may be None."""
-    found = [_no_fraction("target", target)]
+    found = [no_fraction("target", target)]
     if step is not None and not (
         isinstance(step, (int, float, np.floating, np.integer)) and 0.0 < step <= 1.0
     ):

@@ -13,7 +13,7 @@ from keras_robust_prune.pruning.result import PruningResult
 
 def prune(
     model: Any,
-    target: float = 0.5,
+    target: float | Mapping[str, float] = 0.5,
     *,
     measure: Any = "units",
     limits: Mapping[Any, float | str] | None = None,
@@ -42,7 +42,8 @@ def prune(
 
     Args:
         model: a tf_keras or Keras 3 model, or the path of one; it is never changed.
-        target: fraction to remove, [0, 1).
+        target: fraction to remove, [0, 1), or such fractions by group or layer, e.g. `{"conv_3": 0.7}`; groups
+            that are not named give none. `krp.sensitivity` says what each costs.
         measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"`, `"bytes"` of
             the float32 file, or a value such as `krp.latency.Latency(table)`.
         limits: what may be left of several measures at once, instead of target and measure: fractions, or text

@@ -117,7 +117,7 @@ class Pruner:
     def compile(
         self,
         method: str | Method = "robust",
-        target: float = 0.5,
+        target: float | Mapping[str, float] = 0.5,
         *,
         measure: Any = "units",
         limits: Mapping[Any, float | str] | None = None,
@@ -135,7 +135,7 @@ class Pruner:
         Args:
             method: `"robust"`, `"paper"`, `"greedy"`, `"baseline"`, `"norm"`, `"random"`, or an object
                 with a name and `steps(problem)`.
-            target: fraction to remove, [0, 1).
+            target: fraction to remove, [0, 1), or such fractions by group or layer; see `prune`.
             measure: what the fraction counts: `"units"` of every layer, `"params"` or `"macs"` of the
                 network, `"bytes"` of its float32 file, or a value such as
                 `krp.latency.Latency(table)`.
@@ -154,10 +154,14 @@ class Pruner:
 
         Raises:
             FileExistsError: `checkpoint` is there and is none.
-            ValueError: a value is out of its range, `checkpoint` is the model's own path, or workers of a strategy
-                would each go on from their own.
+            ValueError: a value is out of its range, a target names no group, `checkpoint` is the model's own path,
+                or workers of a strategy would each go on from their own.
         """
         self._method = method_for(method, minutes)
+        if isinstance(target, Mapping) and (schedule is not None or limits is not None):
+            raise ValueError(
+                "A target per group says how much goes of each: leave schedule and limits out."
+            )
         if limits is not None:
             measure = Limits(limits)
             target = measure.target(self.dense, self.groups.groups)

@@ -78,12 +78,17 @@ class ActivationProbe:
 
     def batch_size(self) -> int:
         """Inputs that go through at once within the memory we allow ourselves, 1 to 250."""
-        sizes = [
-            np.prod([length or 1 for length in shape], dtype=float)
-            for node in self.graph.nodes
-            for shape in node.shapes
-        ]
-        return int(np.clip(_NUMBERS / max(sum(sizes), 1.0), 1, 250))
+        return batch_size(self.graph)
+
+
+def batch_size(graph: Graph) -> int:
+    """How many inputs of a graph keep all of its tensors within about a gigabyte, 1 to 250."""
+    sizes = [
+        np.prod([length or 1 for length in shape], dtype=float)
+        for node in graph.nodes
+        for shape in node.shapes
+    ]
+    return int(np.clip(_NUMBERS / max(sum(sizes), 1.0), 1, 250))
 
 
 def logit_refs(graph: Graph) -> tuple[Ref, ...]:

@@ -17,6 +17,7 @@ from keras_robust_prune.methods.problem import Method, Problem, PruningState
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.schedules import check_fraction
+from keras_robust_prune.methods.targets import by_group, of_all
 from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.surgery.groups import find_groups, kept_names
 from keras_robust_prune.training.wrappers import masked_layers, plan_of, set_masks, write_weights
@@ -90,7 +91,7 @@ class RobustPruning(NeutralCallback):
     a further `fit` goes on from them.
 
     Args:
-        target: fraction of the units to remove from every layer, [0, 1).
+        target: fraction of the units to remove from every layer, [0, 1), or such fractions by group or layer.
         begin: the first epoch, counted from 0, at whose begin units go.
         end: the last such epoch.
         method: as for `prune`; `"robust"` without its distillation, because training follows.
@@ -112,7 +113,7 @@ class RobustPruning(NeutralCallback):
 
     def __init__(
         self,
-        target: float = 0.5,
+        target: float | Mapping[str, float] = 0.5,
         begin: int = 0,
         end: int = 0,
         *,
@@ -126,10 +127,15 @@ class RobustPruning(NeutralCallback):
         super().__init__()
         if end < begin:
             raise ValueError(f"end is {end}, which lies before begin, {begin}.")
-        self.target = check_fraction("target", target)
+        self.target: float | Mapping[str, float] = target
+        if not isinstance(target, Mapping):
+            self.target = target = check_fraction("target", target)
+        elif schedule is not None:
+            raise ValueError("A target per group says how much goes of each: leave schedule out.")
+        whole = 1.0 if isinstance(target, Mapping) else target  # of what each group gives
         # Training itself repairs what distillation would.
         self.method = Robust(repair="reconstruct") if method == "robust" else method_for(method)
-        self.schedule = schedule or EpochSchedule(self.target, begin, end)
+        self.schedule = schedule or EpochSchedule(whole, begin, end)
         self.input_range = input_range
         self.calibration = calibration
         self.keep = kept_names(keep)
@@ -145,6 +151,8 @@ class RobustPruning(NeutralCallback):
                 f"'{self.model.name}' is not wrapped, so there are no masks to set. Train"
                 " krp.wrap(model) instead."
             )
+        if isinstance(self.target, Mapping):
+            by_group(find_groups(read(self.model), self.keep), self.target)  # refused now
         for layer in layers.values():
             layer.mask_is_scheduled = True
 
@@ -161,6 +169,8 @@ class RobustPruning(NeutralCallback):
         graph = read(self.model)
         groups = find_groups(graph, self.keep)
         plan = plan_of(self.model, graph, groups)
+        if isinstance(self.target, Mapping):  # of which the schedule counts the part that is done
+            fraction *= of_all(groups, by_group(groups, self.target))
         done = plan.fraction
         if float(fraction) <= done + 1e-9:
             return
@@ -168,6 +178,7 @@ class RobustPruning(NeutralCallback):
         problem = Problem(
             graph,
             groups,
+            self.target,
             schedule=_Fractions((done, float(fraction)) if done else (float(fraction),)),
             input_range=self._specs(graph),
             calibration="weights" if self._forbids_inputs else None,

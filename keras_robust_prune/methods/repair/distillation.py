@@ -69,7 +69,7 @@ class Distillation(Repair):
         if self.seconds is not None:
             return self.seconds
         dense = num_macs(run.problem.graph)
-        pruned = dense * (1 - run.problem.target)
+        pruned = dense * (1 - run.problem.total)
         perturb = dense < _LARGE if self.perturb is None else self.perturb
         steps = self.num_steps or usual_steps(dense, pruned, perturb)
         passes = batch_passes(pruned / max(dense, 1), perturb)
