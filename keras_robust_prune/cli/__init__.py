@@ -11,6 +11,7 @@ import json
 import math
 import os
 import runpy
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from absl import app, logging
 
 from keras_robust_prune.cli.ending import Ending
-from keras_robust_prune.cli.flags import in_absls_forms, parser
+from keras_robust_prune.cli.flags import PROGRAM, in_absls_forms, parser
 from keras_robust_prune.inputs.loading import load_arrays, load_labelled, load_range
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
@@ -60,6 +61,7 @@ def prune_command(args: argparse.Namespace) -> Any:
         {**options, "verbose": _verbose(args)},
         input_range=input_range,
         tflite=args.tflite,
+        command=shlex.join([PROGRAM, *args.words]),
         quantize=way.name,
         report=args.report,
         labelled=labelled,
@@ -292,7 +294,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         SystemExit: help was asked for, or something is unknown or missing.
     """
     asked = ["--help"] if list(words) in ([], ["help"]) else in_absls_forms(words)
-    return parser().parse_args(asked)
+    return parser().parse_args(asked, argparse.Namespace(words=list(words)))
 
 
 def execute(args: argparse.Namespace, ending: Ending | None = None) -> int:

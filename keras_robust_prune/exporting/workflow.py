@@ -13,18 +13,15 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.exporting.drafting import every_kind
 from keras_robust_prune.exporting.quantization import quantization_for
-from keras_robust_prune.exporting.report import (
-    Pair,
-    Report,
-    accuracies,
-    files,
-    require_matplotlib,
-)
-from keras_robust_prune.exporting.tflite import export_tflite
+from keras_robust_prune.exporting.report import Pair, Report, accuracies, files
+from keras_robust_prune.exporting.tflite import ExportReport, export_tflite
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io import outputs, reading, writing
 from keras_robust_prune.keras_io.outputs import Output
+from keras_robust_prune.pruning.origin import sha256_of
 from keras_robust_prune.pruning.prune import prune
+from keras_robust_prune.pruning.report import Measured, measure
+from keras_robust_prune.pruning.report import report as page_of
 from keras_robust_prune.pruning.result import PruningResult
 
 # Inputs on which int8 ranges are measured.
@@ -72,6 +69,7 @@ class Job:
         overwrite: whether outputs may replace what is there.
         trust: whether the model's file may run code of its own.
         force: whether a `.tflite` file is written that agrees too little with its model.
+        command: the command line that asked for it, for the page.
         inputs: paths of what else is read, by how messages call it; outputs may not clash with it.
     """
 
@@ -88,6 +86,7 @@ class Job:
     trust: bool = False
     force: bool = False
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    command: str = ""
 
     def outputs(self) -> list[Output]:
         """Everything that will be written, in the order in which it is named at the end."""
@@ -104,8 +103,6 @@ class Job:
     def run(self) -> Outcome:
         """Prunes, measures and writes every output."""
         outputs.check(self.outputs(), {"MODEL": self.source, **self.inputs}, self.overwrite)
-        if self.report:
-            require_matplotlib()
         dense = reading.load(self.source, trust=self.trust)
         writing.check_format(backends.keras_name(dense), self.target)
         begin = time.perf_counter()
@@ -118,19 +115,19 @@ class Job:
         if result.criterion:
             notes.append(f"Stopping criterion: {result.criterion}.")
         writing.save(result.model, self.target, self.overwrite)
-        report = Report(
-            f"{Path(self.source).name}, pruned",
-            result.comparison,
-            (
-                *self.measured(dense, result.model, result.inputs),
-                *self.exported(dense, result.model, result.inputs),
-            ),
-            tuple(notes),
-            result.history,
-        )
+        measured: tuple[Measured, ...] = ()
+        if self.labelled is not None:
+            shares = None if self.report else ()
+            verbose = self.options.get("verbose", 1)
+            measured = measure(result, *self.labelled, self.attacks, shares, verbose)
+        pairs, exported = self.exported(dense, result.model, result.inputs)
+        if measured:
+            pairs = (*accuracies(measured[0].evaluation, measured[-1].evaluation), *pairs)
+        report = Report(result.comparison, pairs, tuple(notes))
         if self.report:
+            text = page_of(result, measured, exported, None, self.hashes(), self.command)
             with writing.replacing(self.report, outputs.PAGE, self.overwrite) as draft:
-                draft.write_text(report.to_html(), encoding="utf-8")
+                draft.write_text(text, encoding="utf-8")
         written = tuple(str(output.path) for output in self.outputs() if not output.resumed)
         return Outcome(result, report, written)
 
@@ -148,23 +145,19 @@ class Job:
         inputs = [array[:INT8_INPUTS] for array in made]
         return inputs[0] if len(inputs) == 1 else inputs
 
-    def measured(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Pair, ...]:
-        """Accuracies before and after, on the labelled inputs."""
-        if self.labelled is None:
-            return ()
-        verbose = self.options.get("verbose", 1)
-        before, after = (
-            evaluate(
-                model, *self.labelled, attacks=self.attacks, input_range=specs, verbose=verbose
-            )
-            for model in (dense, pruned)
-        )
-        return accuracies(before, after)
+    def hashes(self) -> list[tuple[str, str]]:
+        """The files that went in and came out, each with its SHA-256."""
+        files = {"MODEL": self.source, "OUT": self.target, "--tflite": self.tflite}
+        return [
+            (name, f"{path}, SHA-256 {sha256_of(path)}") for name, path in files.items() if path
+        ]
 
-    def exported(self, dense: Any, pruned: Any, specs: Sequence[InputSpec]) -> tuple[Pair, ...]:
-        """Bytes and latency of the `.tflite` file that stays, and of the dense one's, which does not."""
+    def exported(
+        self, dense: Any, pruned: Any, specs: Sequence[InputSpec]
+    ) -> tuple[tuple[Pair, ...], tuple[ExportReport, ...]]:
+        """The `.tflite` file that stays, and the dense one's, which does not: bytes, latency, accuracy."""
         if self.tflite is None:
-            return ()
+            return (), ()
         options: dict[str, Any] = {"quantize": self.quantize, "input_range": specs}
         if quantization_for(self.quantize).calibrated:
             options["calibration"] = self.seen(dense, specs)
@@ -173,10 +166,12 @@ class Job:
             before = export_tflite(dense, path, min_agreement=0.0, **options)
             options |= {"overwrite": self.overwrite, "force": self.force}
             after = export_tflite(pruned, self.tflite, **options)
+            reports = dataclasses.replace(before, path="dense, not kept"), after
             if self.labelled is None:
-                return files(before, after)
+                return files(before, after), reports
             verbose = self.options.get("verbose", 1)
             found = [
                 evaluate(file, *self.labelled, verbose=verbose) for file in (path, self.tflite)
             ]
-        return (*accuracies(found[0], found[1], of=".tflite"), *files(before, after))
+        pairs = (*accuracies(found[0], found[1], of=".tflite"), *files(before, after))
+        return pairs, reports

@@ -115,6 +115,8 @@ class Composition:
             problem.stages.drop("repair")
             taken = {"num_photographs": run.num_photographs} if self.reads_inputs else {}
             state = dataclasses.replace(state, step=step + 1, metrics={**state.metrics, **taken})
+            if self.reads_inputs:
+                state = dataclasses.replace(state, samples=run.samples)
             yield state
 
     def _remove(

@@ -38,12 +38,14 @@ class PruningState:
         graph: the network in its full shape; consumers' weights of removed units are zero.
         plan: every removal so far, in order.
         metrics: what was measured on the way, e.g. `{"energy": 0.3, "output_l1": 12.5}`.
+        samples: a few of the synthetic inputs that it was decided on, by kind, `(count, *shape)` each.
     """
 
     step: int
     graph: Graph
     plan: Plan
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    samples: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

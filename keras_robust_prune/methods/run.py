@@ -28,6 +28,7 @@ from keras_robust_prune.synthesis.kinds import Kind, Synthesis, judged
 from keras_robust_prune.synthesis.synthesis import FEWEST
 
 MANY = 512  # real inputs that need no synthetic ones beside them
+SHOWN = 12  # inputs of a kind that results hold
 _HELD = 8  # one of so many inputs is held out
 _REMEMBERED = 1e9  # bytes of moments that are remembered
 
@@ -137,6 +138,11 @@ class Run:
     def num_photographs(self) -> int:
         """How many of the inputs are crops of the package's photographs."""
         return sum(len(kind.arrays[0]) for kind in self.kinds if kind.name == "photographs")
+
+    @property
+    def samples(self) -> dict[str, np.ndarray]:
+        """A few inputs of every kind that is not the user's, to be looked at."""
+        return {kind.name: kind.arrays[0][:SHOWN] for kind in self.kinds if kind.name != "real"}
 
     @cached_property
     def inputs(self) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:

@@ -6,6 +6,8 @@ they see is masked, so its shape never changes; `Pruner.model` is the physically
 
 from __future__ import annotations
 
+import dataclasses
+import time
 import types
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +30,8 @@ from keras_robust_prune.methods.reference.progress import PUBLISHED_STEP
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.pruning.checkpoint import Checkpoint
+from keras_robust_prune.pruning.fingerprint import of_graph
+from keras_robust_prune.pruning.origin import Origin, call_of
 from keras_robust_prune.pruning.repeating import repeatable
 from keras_robust_prune.pruning.result import PruningResult, tier_of
 from keras_robust_prune.pruning.steps import Steps
@@ -110,6 +114,9 @@ class Pruner:
             "seed": seed,
         }
         self._keep = keep
+        self._source, self._seconds = given, 0.0
+        self._call: dict[str, Any] = {"input_range": input_range, "calibration": calibration}
+        self._call |= {"keep": keep, "round_to": round_to, "seed": seed, "trust": trust}
         self._read = {"model": model} if isinstance(model, (str, Path)) else {}
         self._masked: Any = None
         self._metrics: dict[str, Any] = {}
@@ -158,6 +165,9 @@ class Pruner:
                 or workers of a strategy would each go on from their own.
         """
         self._method = method_for(method, minutes)
+        self._call |= {"method": method, "target": target, "measure": measure, "limits": limits}
+        self._call |= {"step": step, "schedule": schedule, "stop": stop, "minutes": minutes}
+        self._call |= {"checkpoint": checkpoint}
         if isinstance(target, Mapping) and (schedule is not None or limits is not None):
             raise ValueError(
                 "A target per group says how much goes of each: leave schedule and limits out."
@@ -206,6 +216,7 @@ class Pruner:
             the method measures (`energy`, `output_l1`, `output_entropy`), and the validation
             metrics as `val_...`.
         """
+        begin = time.monotonic()
         validation_data = repeatable(validation_data)
         hooks, history = self._hooks(validation_data, callbacks, verbose)
         stages: Stages = NONE
@@ -235,6 +246,7 @@ class Pruner:
                     self.stopped = "a callback asked for it"
                     break
         hooks.on_train_end()
+        self._seconds += time.monotonic() - begin
         self._follow(plans)
         self.missed = "" if self.stopped else self._target.missed(self.graph, self.plan)
         if self.missed:
@@ -287,7 +299,15 @@ class Pruner:
             asked=target.asked,
             removed=target.removed(graph, self.plan),
             missed=self.missed,
+            origin=self._origin,
         )
+
+    @property
+    def _origin(self) -> Origin:
+        """How what stands came about."""
+        call, source = call_of(self._read.get("model", "model"), self._call), of_graph(self._source)
+        problem = dataclasses.replace(self._problem(0), start=None)
+        return Origin(call, self._method, problem, source, self._seconds, self.state.samples)
 
     @property
     def _target(self) -> Target:

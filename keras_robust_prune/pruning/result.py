@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.outputs import PAGE, Output, check
+from keras_robust_prune.keras_io.writing import replacing
 from keras_robust_prune.methods.problem import Method
+from keras_robust_prune.pruning.origin import Origin
 from keras_robust_prune.pruning.plotting import drawn
+from keras_robust_prune.pruning.report import measure, report
 from keras_robust_prune.reporting.tables import as_html
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.surgery.summary import Comparison, compare
+from keras_robust_prune.verify.certificate import Certificate
 
 
 def tier_of(
@@ -60,6 +66,7 @@ class PruningResult:
         measure: what the target counts.
         asked: the fraction of it that was to be removed.
         removed: the fraction that was removed; beside `asked` where widths allow no better.
+        origin: what was asked, and how to ask it again.
         missed: how clearly that misses `asked`, and why; empty if it does not.
         criterion: what was asked with `stop=`, and what the model keeps of it, measured again.
     """
@@ -78,6 +85,7 @@ class PruningResult:
     asked: float = 0.0
     removed: float = 0.0
     missed: str = ""
+    origin: Origin | None = None
 
     @property
     def promise(self) -> str:
@@ -141,6 +149,47 @@ class PruningResult:
             "inputs": [str(spec) for spec in self.inputs],
             "history": {name: [float(v) for v in values] for name, values in self.history.items()},
         }
+
+    def report(
+        self,
+        path: str | Path,
+        x: Any = None,
+        y: Any = None,
+        *,
+        attacks: Iterable[str] = (),
+        shares: Sequence[float] | None = None,
+        files: Sequence[Any] = (),
+        certificate: Certificate | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write one page that needs nothing else: what was asked, what went and what is left of it.
+
+        Args:
+            path: where it goes; ends in `.html`.
+            x: labelled inputs to measure on; they decide nothing.
+            y: their labels.
+            attacks: what is measured besides accuracy, as for `krp.evaluate`.
+            shares: parts of the target, in (0, 1), at which the run is repeated and measured too; None takes
+                three where all of it takes about a minute, and none where it takes longer.
+            files: what `krp.export` said of the files.
+            certificate: of `krp.certify`.
+            overwrite: whether a report that is there may be replaced.
+
+        Raises:
+            FileExistsError: something is there and may not be replaced.
+            ValueError: there are no labels for `x`, or no inputs for `attacks`.
+
+        Example:
+            `result.report("small.html", x_test, y_test, attacks=["pgd@0.05"])`
+        """
+        attacks = tuple(attacks)
+        if (x is None) != (y is None) or (attacks and x is None):
+            raise ValueError("What is right is measured on labelled inputs: pass both x and y.")
+        check([Output("path", path, PAGE)], overwrite=overwrite)
+        found = () if x is None else measure(self, x, y, attacks, shares)
+        text = report(self, found, files, certificate)
+        with replacing(path, PAGE, overwrite) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     def __repr__(self) -> str:
         return f"PruningResult({self.method}, {self.plan.fraction:.1%} of units removed)"

@@ -99,7 +99,8 @@ class Certificate:
         )
 
     @property
-    def _deviation(self) -> str:
+    def bound(self) -> str:
+        """How far the networks can be from each other, in words."""
         size = self.deviation.magnitude
         return f"{np.median(size.max(axis=1)):.4g} (median), {size.max():.4g} (largest), in logits"
 
@@ -124,10 +125,10 @@ class Certificate:
         lines = [
             f"  {name:<21}  {held.sum():6d}  {held.mean():.4f}" for name, held in self._verdicts
         ]
-        return "\n".join([self.title, *lines, f"  |pruned - dense| <=    {self._deviation}"])
+        return "\n".join([self.title, *lines, f"  |pruned - dense| <=    {self.bound}"])
 
     def _repr_html_(self) -> str:
-        return as_html([self.title, self.table, f"|pruned - dense| <= {self._deviation}"])
+        return as_html([self.title, self.table, f"|pruned - dense| <= {self.bound}"])
 
 
 def _span(eps: np.ndarray) -> str:

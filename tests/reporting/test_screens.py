@@ -1,0 +1,76 @@
+"""The report in a browser: nothing scrolls sideways, nothing is loaded, axe-core finds no violation.
+
+Needs Chromium (Debian's `chromium`), Node, and `npm install axe-core puppeteer-core` in a folder that NODE_PATH names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+
+import keras_robust_prune as krp
+
+LOOK = Path(__file__).parent.parent / "tools" / "look.mjs"
+MODULES = Path(os.environ.get("NODE_PATH", "node_modules")).resolve()
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MISSING = [
+    what
+    for what, found in {
+        "chromium": CHROMIUM,
+        "node": shutil.which("node"),
+        "axe-core": (MODULES / "axe-core").is_dir(),
+        "puppeteer-core": (MODULES / "puppeteer-core").is_dir(),
+    }.items()
+    if not found
+]
+pytestmark = [
+    pytest.mark.screens,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+VIEWS = ("light", "dark", "narrow", "narrow_dark")
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("screens")
+    layers = [tf_keras.Input((8, 8, 1)), tf_keras.layers.Conv2D(8, 3, name="a" * 60)]
+    layers += [tf_keras.layers.Flatten(), tf_keras.layers.Dense(6, name="dense")]
+    model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(3, name="out")])
+    x, y = np.random.default_rng(0).random((16, 8, 8, 1), np.float32), np.arange(16) % 3
+    result = krp.prune(model, 0.5, method="norm", step=0.25, verbose=0)
+    files = krp.export(result.model, folder / "small.tflite", ["float32", "dynamic"])
+    certificate = krp.certify(model, result.model, x[:2], 0.001)
+    given: dict[str, Any] = {"shares": [0.5], "files": files, "certificate": certificate}
+    result.report(folder / "page.html", x, y, attacks=["fgsm@0.1"], **given)
+    command = ["node", str(LOOK), str(folder / "page.html"), str(folder), str(CHROMIUM)]
+    environment = {**os.environ, "NODE_PATH": str(MODULES)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout), folder
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing(seen: tuple[dict[str, Any], Path], view: str) -> None:
+    assert seen[0][view]["violations"] == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_scrolls_sideways_or_is_loaded(
+    seen: tuple[dict[str, Any], Path], view: str
+) -> None:
+    assert seen[0][view]["scrolls"] <= 0
+    assert seen[0][view]["loaded"] == []
+
+
+def test_every_view_is_a_picture_and_paper_a_pdf(seen: tuple[dict[str, Any], Path]) -> None:
+    folder = seen[1]
+    assert all((folder / f"{view}.png").read_bytes()[:4] == b"\x89PNG" for view in VIEWS)
+    assert (folder / "print.pdf").read_bytes()[:4] == b"%PDF"
