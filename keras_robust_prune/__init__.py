@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from keras_robust_prune.pruning.pruner import Pruner as Pruner
     from keras_robust_prune.pruning.result import PruningResult as PruningResult
     from keras_robust_prune.pruning.sensitivity import sensitivity as sensitivity
+    from keras_robust_prune.pruning.tensorboard import TensorBoard as TensorBoard
     from keras_robust_prune.surgery.inspection import inspect as inspect
     from keras_robust_prune.surgery.plan import Plan as Plan
     from keras_robust_prune.surgery.plan import Removal as Removal
@@ -68,6 +69,7 @@ MENU = {
     "Removal": "surgery.plan",
     "Robust": "methods.robust",
     "RobustPruning": "training.callbacks",
+    "TensorBoard": "pruning.tensorboard",
     "certify": "verify.certificate",
     "compare_files": "exporting.comparing",
     "describe_tflite": "exporting.describing",

@@ -28,6 +28,7 @@ MENU = [
     "Removal",
     "Robust",
     "RobustPruning",
+    "TensorBoard",
     "certify",
     "compare_files",
     "describe_tflite",

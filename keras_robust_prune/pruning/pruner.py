@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.distributing import Replicas, on_several_workers
@@ -31,6 +29,7 @@ from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.pruning.checkpoint import Checkpoint
 from keras_robust_prune.pruning.fingerprint import of_graph
+from keras_robust_prune.pruning.following import followed
 from keras_robust_prune.pruning.origin import Origin, call_of
 from keras_robust_prune.pruning.repeating import repeatable
 from keras_robust_prune.pruning.result import PruningResult, tier_of
@@ -43,7 +42,6 @@ from keras_robust_prune.surgery.groups import find_groups, kept_names
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.training.likeness import compiled_like, own_steps, with_class_of
 from keras_robust_prune.training.wrappers import (
-    plan_of,
     set_masks,
     strip,
     wrap_graph,
@@ -232,6 +230,10 @@ class Pruner:
         hooks.on_train_begin()
         with Steps(self._target, verbose, self.state.step) as told:
             for state in self._method.steps(problem):
+                for callback in callbacks:  # ours may look at more than what Keras hands over
+                    getattr(callback, "on_pruning_step", _ignored)(
+                        state, problem, self._method.name
+                    )
                 if self._criterion is not None:
                     broken = self._criterion.failed_by(cut(state.graph, self.groups, state.plan))
                     if broken:
@@ -247,7 +249,8 @@ class Pruner:
                     break
         hooks.on_train_end()
         self._seconds += time.monotonic() - begin
-        self._follow(plans)
+        if self._masked is not None:
+            self.state = followed(self._masked, self.state, plans, self.groups)
         self.missed = "" if self.stopped else self._target.missed(self.graph, self.plan)
         if self.missed:
             warnings.warn(self.missed, MissedTarget, stacklevel=2)
@@ -378,32 +381,11 @@ class Pruner:
             logs.update({f"val_{name}": float(value) for name, value in found.items()})
         return logs
 
-    def _follow(self, plans: Sequence[Plan]) -> None:
-        """Take over what callbacks made of the masked model: they may have restored earlier weights."""
-        if self._masked is None:
-            return
-        graph = read(self._masked)
-        masks = plan_of(self._masked, graph, self.groups)
-        if _same(masks, plan_of_state(self.state.plan, masks)):
-            return
-        for index, plan in enumerate(plans):
-            if _same(masks, plan_of_state(plan, masks)):
-                step = self.state.step - (len(plans) - 1 - index)
-                self.state = PruningState(step, mask(graph, self.groups, plan), plan)
-                return
-
-
-def plan_of_state(plan: Plan, visible: Plan) -> Plan:
-    """The part of a plan that masks can show: Groups that masks do not reach are left out."""
-    reached = {removal.group for removal in visible.removals}
-    kept = tuple(removal for removal in plan.removals if removal.group in reached)
-    return Plan(kept if visible.removals else plan.removals, plan.widths)
-
-
-def _same(first: Plan, second: Plan) -> bool:
-    return all(np.array_equal(first.dropped[s], second.dropped[s]) for s in first.widths)
-
 
 def _no_loss(labels: Any, outputs: Any) -> Any:
     """Stands in where no loss is asked for: nothing is trained."""
     return backends.tensorflow().zeros(())
+
+
+def _ignored(*args: Any) -> None:
+    """Nothing is told."""

@@ -77,7 +77,9 @@ def measure(
     """
 
     def found(model: Any) -> Evaluation:
-        return evaluate(model, x, y, attacks=attacks, input_range=result.inputs or None, verbose=verbose)
+        return evaluate(
+            model, x, y, attacks=attacks, input_range=result.inputs or None, verbose=verbose
+        )
 
     dense, pruned = found(build(result.dense)), found(result.model)
     origin = result.origin
