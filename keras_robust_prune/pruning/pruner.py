@@ -316,7 +316,8 @@ class Pruner:
     def _target(self) -> Target:
         """What was to be removed."""
         own = getattr(self._method, "step", PUBLISHED_STEP)
-        fractions = self._problem(0).fractions(own or self._wanted["target"] or 1.0)
+        problem = self._problem(0)
+        fractions = problem.fractions(own or problem.total or 1.0)
         asked, round_to = max(fractions, default=0.0), self._options["round_to"]
         return Target(
             self._wanted["measure"], asked, self.dense, self.groups, round_to, len(fractions)
