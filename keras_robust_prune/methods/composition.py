@@ -109,6 +109,7 @@ class Composition:
             state = PruningState(step, state.graph, plan)
             state = self._remove(run, state, counts[step], problem.generator(step))
             if step == len(fractions) - 1:
+                run.release()
                 for repair in self.repair:
                     state = repair.network(run, state)
                 problem.stages.drop()

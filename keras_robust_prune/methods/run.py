@@ -175,6 +175,11 @@ class Run:
         """The groups that one consumer reads."""
         return tuple(group for group in self.problem.groups.groups if name in group.consumers)
 
+    def release(self) -> None:
+        """Let go of moments and of what they are measured from, gigabytes on large networks."""
+        self._moments.clear()
+        self.__dict__.pop("_frontiers", None)
+
     def moments(self, graph: Graph, name: str) -> Moments:
         """Second moments of what a consumer sees on a network as it stands, towards the dense one's answers.
 

@@ -37,7 +37,9 @@ VARIANTS: dict[str, Any] = {
     "default": Robust(),
     "norm": method_for("norm"),
     "reconstruct": Robust(repair="reconstruct"),
-    "reconstruct, no activity": Robust(ByCost(activity=False), repair="reconstruct"),
+    "reconstruct, photographs, no activity": Robust(
+        ByCost(activity=False), repair="reconstruct", synthesis="photographs"
+    ),
     "reconstruct, photographs": Robust(repair="reconstruct", synthesis="photographs"),
     "reconstruct, 512 photographs": Robust(
         repair="reconstruct", synthesis=Synthesis("photographs", num_inputs=512)
