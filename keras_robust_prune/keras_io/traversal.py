@@ -228,11 +228,14 @@ class Traversal:
         return [Ref(first.node, index) for index in range(len(outputs))]
 
     def _bind(
-        self, model: Any, pairs: Iterable[tuple[Any, Any]], found: Mapping[Key, Ref]
-    ) -> dict[Key, Ref]:
+        self, model: Any, pairs: Iterable[tuple[Any, Any]], found: Mapping[Key, Any]
+    ) -> dict[Key, Any]:
         """What each input of a nested model stands for in one call; a cast where it casts."""
-        bound = {}
+        bound: dict[Key, Any] = {}
         for wanted, given in pairs:
+            if _is_array(given):
+                bound[key_of(wanted)] = given.astype(dtype_of(wanted))
+                continue
             ref = found[key_of(given)]
             if dtype_of(given) != dtype_of(wanted):
                 layers = backends.module(backends.keras_name(model)).layers
@@ -344,7 +347,7 @@ def _fixes(pairs: Iterable[tuple[Any, Any]]) -> bool:
     return any(
         theirs is None and ours is not None
         for wanted, given in pairs
-        for theirs, ours in zip(shape_of(wanted), shape_of(given), strict=True)
+        for theirs, ours in zip(shape_of(wanted), tuple(given.shape)[1:], strict=True)
     )
 
 

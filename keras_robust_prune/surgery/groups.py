@@ -227,14 +227,16 @@ def _pass(
     for ref in refs_in(masks):
         tracing.protect(labels[ref].ids, "mask", node.layer, "takes it as a mask")
     try:
-        if () in (*node.shapes, *map(graph.shape, call.inputs)):
-            raise Unsupported("no_axis", "takes or gives a single number for every sample")
         found = tuple(layer_type(layer).trace(graph, call, inputs, tracing))
-    except Unsupported as error:
+    except (Unsupported, IndexError) as error:
+        single = () in (*node.shapes, *map(graph.shape, node.inputs))
+        if isinstance(error, IndexError) and not single:
+            raise
+        code, reason = getattr(error, "code", "no_axis"), getattr(error, "reason", "has no axis")
         width = max([len(item.ids) for item in fresh], default=0)
-        tracing.refuse(node.layer, error.code, error.reason, width)
+        tracing.refuse(node.layer, code, reason, width)
         for item in (*inputs, *fresh):
-            tracing.protect(item.ids, error.code, node.layer, error.reason)
+            tracing.protect(item.ids, code, node.layer, reason)
         return fresh
     _check(node, layer, found)
     return found

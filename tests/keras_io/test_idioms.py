@@ -8,8 +8,9 @@ from typing import Any
 import networks_idioms
 import numpy as np
 import pytest
-from networks import outputs_of
+from networks import outputs_of, randomise
 
+from keras_robust_prune import backends
 from keras_robust_prune.keras_io.agreement import random_values
 from keras_robust_prune.keras_io.reading import build, load, read
 from keras_robust_prune.surgery.costs import num_macs
@@ -74,3 +75,20 @@ def test_a_length_that_is_open_inside_is_the_one_that_the_model_is_called_with()
     assert graph.shape(graph.outputs[0]) == (12, 5)
     assert [len(part._inbound_nodes) for part in model._flatten_layers()] == before
     assert {type(part).__name__ for part in model._flatten_layers()} >= {"Rotary", "Attention"}
+
+
+def test_a_constant_is_given_to_a_nested_model(tmp_path: Path) -> None:
+    keras = backends.keras()
+
+    class Places(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.cos(keras.ops.arange(6, dtype="float32"))[None, :, None]
+
+    first, second = keras.Input((6, 8)), keras.Input((6, 1))
+    x = keras.layers.Dense(9, name="wide")(first * second)
+    nested = keras.Model([first, second], keras.layers.Dense(4, name="narrow")(x), name="nested")
+    inputs = keras.Input((6, 3))
+    x = keras.layers.Dense(8, name="before")(inputs)
+    model = keras.Model(inputs, nested([x, Places(name="places")(inputs)]))
+    widths, _ = a_third_less(randomise(model), tmp_path)
+    assert widths == {"before": 8, "wide": 9}

@@ -4,11 +4,14 @@
 
 Needs the package `keras-hub` (0.32.0 with `--no-deps`, and kagglehub, kagglesdk, tokenizers, regex, rich, tqdm,
 pyyaml); nothing is downloaded. `closed` counts composite layers that could not be opened, `cause` says why the first of
-them could not, or what failed.
+them could not, what failed, or what keeps most units where less than 30 % go. Such backbones are measured once more
+under a dense layer for each output (`head_*`): what is an output is kept, and in a transformer that is the whole trunk.
 """
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,8 @@ import numpy as np
 from absl import flags
 from networks import outputs_of
 
+from keras_robust_prune import backends
+from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.keras_io.agreement import random_values
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.keras_io.symbolic import key_of, map_tensors
@@ -35,6 +40,12 @@ NAMES = flags.DEFINE_list(
     "backbones", [*networks_idioms.NETWORKS, *hub_composed.NAMES], "Which networks."
 )
 
+LITE = flags.DEFINE_list(
+    "lite",
+    list(networks_idioms.NETWORKS),
+    "Of which the cut network's .tflite file is compared, too.",
+)
+
 
 def cases() -> Iterator[dict[str, str]]:
     """Every backbone by name."""
@@ -47,17 +58,53 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     begin = time.perf_counter()
     try:
         by_hand = name in networks_idioms.NETWORKS
-        found = cut_by_norm((networks_idioms if by_hand else hub_composed).make(name))
+        model = (networks_idioms if by_hand else hub_composed).make(name)
+        found = cut_by_norm(model)
+        if name in LITE.value:
+            found["lite"] = lite(found["model"])
+        if not is_less(found):
+            with contextlib.suppress(Exception):  # the row then stands as it is
+                under = cut_by_norm(headed(model))
+                found |= {f"head_{key}": under[key] for key in HEADED}
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
         found = {"cause": " ".join(lines[:2])[:200]}
-    yield {**dict.fromkeys(COLUMNS, ""), **found, "seconds": round(time.perf_counter() - begin, 1)}
+    row = {**dict.fromkeys(COLUMNS, ""), **found, "seconds": round(time.perf_counter() - begin, 1)}
+    yield {key: value for key, value in row.items() if key != "model"}
 
 
 # What 30 % less leaves, up to rounding.
 LESS = 0.7 + 1e-9
+HEADED = ("params", "params_after", "macs", "macs_after", "difference")
 COLUMNS = ("closed", "groups", "prunable", "params", "params_after", "macs", "macs_after")
-COLUMNS += ("difference", "cause")
+COLUMNS += ("difference", "lite", "cause", *(f"head_{key}" for key in HEADED))
+
+
+def is_less(row: Row, prefix: str = "") -> bool:
+    """Whether 30 % of the parameters or of the operations are gone."""
+    left = [float(row[f"{prefix}{k}_after"]) / float(row[prefix + k]) for k in ("params", "macs")]
+    return min(left) <= LESS
+
+
+def headed(model: Any) -> Any:
+    """A backbone under a dense layer for each of its outputs, as it is used: its trunk is no output then."""
+    keras = backends.keras()
+    outputs = keras.tree.flatten(model.output)
+    heads = [
+        keras.layers.Dense(10, name=f"head_{k}")(tensor)
+        for k, tensor in enumerate(outputs)
+        if "float" in str(tensor.dtype) and len(tensor.shape) > 1
+    ]
+    return keras.Model(model.input, heads, name=model.name)
+
+
+def lite(model: Any) -> float | str:
+    """The largest difference of a network's `.tflite` file from it; why there is none otherwise."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return float(export_tflite(model, Path(folder) / "cut.tflite").max_difference or 0.0)
+        except Exception as error:
+            return str(error).splitlines()[0][:80]
 
 
 def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
@@ -76,8 +123,10 @@ def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
     values = random_values(model.inputs)
     inputs = map_tensors(lambda tensor: values[key_of(tensor)], model.input)
     wanted = outputs_of(build(mask(graph, groups, plan)), inputs)
-    pairs = zip(outputs_of(build(smaller), inputs), wanted, strict=True)
+    built = build(smaller)
+    pairs = zip(outputs_of(built, inputs), wanted, strict=True)
     return {
+        "model": built,
         "closed": len(closed),
         "groups": len(groups.groups),
         "prunable": round(prunable_params(graph, groups) / graph.num_params, 3),
@@ -111,7 +160,7 @@ def _summary(rows: list[Row], what: str) -> str:
     )
     return (
         f"{len(rows)} {what}: {len(done)} can be cut, cut equals mask in {exact}, {less} lose 30 % of"
-        " parameters or MACs"
+        f" parameters or MACs, {headed} more under a dense head"
     )
 
 
