@@ -16,6 +16,7 @@ from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.evaluation.logits import logits
 from keras_robust_prune.graph.graph import Graph, map_refs
 from keras_robust_prune.keras_io import reading
+from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.layers.asking import said
 
 
@@ -37,8 +38,9 @@ class KerasAdapter:
 
     has_gradients = True
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, strategy: Any = None) -> None:
         tf = backends.tensorflow()
+        self.replicas = Replicas(strategy)
         model = reading.opened(model)
         graph = reading.read(model)
         hidden = [name for name, mask in reading.read_masks(model).items() if not mask.all()]
@@ -62,10 +64,10 @@ class KerasAdapter:
         self.output_names = _output_names(model, graph)
         self._inputs = graph.inputs
         self._structure = graph.input_structure
-        self._model = reading.build(scoring)
+        with self.replicas.scope():
+            self._model = reading.build(scoring)
         row = tf.TensorSpec([None, self.layout.num_features], tf.float32)
-        function = tf.function(self._both, input_signature=[row], autograph=False)
-        self._function = function.get_concrete_function()
+        self._function = self.replicas.by_rows(self._both, [row], 1)
 
     def _both(self, rows: Any) -> list[Any]:
         tf = backends.tensorflow()
@@ -128,11 +130,11 @@ class LiteAdapter:
         return outputs, scores
 
 
-def adapt(model: Any, like: ModelAdapter | None = None) -> ModelAdapter:
-    """The adapter of a model, a path or a `.tflite` path; an adapter is left as it is."""
+def adapt(model: Any, like: ModelAdapter | None = None, strategy: Any = None) -> ModelAdapter:
+    """The adapter of a model, a path or a `.tflite` path, which uses one device; an adapter is left as it is."""
     if isinstance(model, (KerasAdapter, LiteAdapter)):
         return model
-    return LiteAdapter(model, like) if is_litefile(model) else KerasAdapter(model)
+    return LiteAdapter(model, like) if is_litefile(model) else KerasAdapter(model, strategy)
 
 
 def trusted(model: Any) -> Any:

@@ -90,8 +90,7 @@ class Classifier:
         if "gradient" not in self.compiled:
             row = tf.TensorSpec([None, self.adapter.layout.num_features], tf.float32)
             signature = [row, tf.TensorSpec([None], tf.int32)]
-            function = tf.function(self._gradient, input_signature=signature, autograph=False)
-            self.compiled["gradient"] = function.get_concrete_function()
+            self.compiled["gradient"] = self.by_rows(self._gradient, signature, 2)
         found = [np.zeros_like(rows[:0])]
         for begin in range(0, len(rows), self.batch_size):
             part = slice(begin, begin + self.batch_size)
@@ -105,6 +104,11 @@ class Classifier:
             tape.watch(rows)
             loss = wrong_log_odds(self.tensor(rows), labels)
         return tape.gradient(loss, rows, unconnected_gradients="zero")
+
+    def by_rows(self, function: Any, signature: Sequence[Any], num_rows: int) -> Any:
+        """A function compiled for the replicas that the network is on; see `Replicas.by_rows`."""
+        assert isinstance(self.adapter, KerasAdapter)
+        return self.adapter.replicas.by_rows(function, signature, num_rows)
 
     def tensor(self, rows: Any) -> Any:
         """Logits as a tensor that gradients pass."""

@@ -44,6 +44,7 @@ def evaluate(
     seed: int = 0,
     verbose: int = 1,
     trust: bool = False,
+    strategy: Any = None,
 ) -> Evaluation:
     """Measures accuracy, robust accuracy, accuracy on corrupted images and agreement with a reference.
 
@@ -67,6 +68,7 @@ def evaluate(
         seed: of everything drawn.
         verbose: 0 is silent; 1 says how far the work is if it takes long; 2 prints each figure as it is found.
         trust: whether models' files may run code of its own; see `krp.load`.
+        strategy: a `tf.distribute.Strategy` over whose replicas the inputs of each batch are spread, attacks too.
 
     Returns:
         An `Evaluation`. Shares lie in [0, 1]; higher is better.
@@ -88,7 +90,7 @@ def evaluate(
     if trust:
         model, reference, surrogate = map(trusted, (model, reference, surrogate))
     measuring = _Measuring.prepare(
-        model, x, y, reference, surrogate, input_range, batch_size, seed, verbose
+        model, x, y, reference, surrogate, input_range, batch_size, seed, verbose, strategy
     )
     chosen = [Attack.parse(text) for text in _listed(attacks, Attack)]
     damages = measuring.parse_corruptions(_listed(corruptions))
@@ -139,11 +141,12 @@ class _Measuring:
         batch_size: int,
         seed: int,
         verbose: int,
+        strategy: Any,
     ) -> _Measuring:
-        compared = None if reference is None else adapt(reference)
-        helper = None if surrogate is None else adapt(surrogate)
+        compared = None if reference is None else adapt(reference, strategy=strategy)
+        helper = None if surrogate is None else adapt(surrogate, strategy=strategy)
         like = helper or compared
-        adapter = adapt(model, like)
+        adapter = adapt(model, like, strategy)
         if helper is None and compared is not None and compared.has_gradients:
             helper = compared
         for other, name in ((compared, "reference"), (helper, "surrogate")):

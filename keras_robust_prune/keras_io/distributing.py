@@ -74,6 +74,49 @@ class Replicas:
             return function(*given)
         return self._strategy.run(function, args=tuple(given))
 
+    def by_rows(
+        self, function: Callable[..., Any], signature: Sequence[Any], num_rows: int
+    ) -> Callable[..., Any]:
+        """A function compiled, each replica computing an equal share of the rows.
+
+        Args:
+            function: from tensors to a tensor, or a list of them, with as many rows; no row depends on another.
+            signature: of its arguments.
+            num_rows: how many of the arguments, the first ones, are rows; the others are alike for all.
+        """
+        tf, strategy = backends.tensorflow(), self._strategy
+        if strategy is None:
+            compiled = tf.function(function, input_signature=signature, autograph=False)
+            return compiled.get_concrete_function()
+        each = tf.function(
+            lambda *given: strategy.run(function, args=given),
+            autograph=False,
+            reduce_retracing=True,
+        )
+
+        def spread(*given: Any) -> Any:
+            count = int(given[0].shape[0])
+            share = -(-count // self.count)
+            index = tf.minimum(tf.range(share * self.count), count - 1)
+
+            def part(rows: Any) -> Any:
+                padded = tf.gather(rows, index)
+                shares = tf.reshape(padded, (self.count, share, *rows.shape[1:]))
+                own = strategy.experimental_distribute_values_from_function
+                return own(lambda context: shares[context.replica_id_in_sync_group])
+
+            found = each(*map(part, given[:num_rows]), *given[num_rows:])
+            return tf.nest.map_structure(lambda x: self._joined(x)[:count], found)
+
+        return spread
+
+    def _joined(self, value: Any) -> Any:
+        """The rows of all replicas, one replica's after the other's."""
+        assert self._strategy is not None
+        if on_several_workers(self._strategy):
+            return self._strategy.gather(value, axis=0)
+        return backends.tensorflow().concat(self._strategy.experimental_local_results(value), 0)
+
     def local(self, value: Any) -> Any:
         """A value that every replica has, as the first of this worker's has it."""
         if self._strategy is None:

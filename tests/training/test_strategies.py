@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from networks import network
 
@@ -45,6 +46,8 @@ def test_two_devices_come_to_what_one_does(keras: str) -> None:
     assert found["plans"]
     assert found["kept"] > 0
     assert found["distilled"] < 1e-4
+    assert 0.5 < found["evaluated"][0] < 1
+    assert np.abs(np.subtract(found["evaluated"], found["evaluated spread"])).max() < 0.05
 
 
 @pytest.mark.slow

@@ -154,6 +154,5 @@ def _compiled(
         def flat(x: Any, start: Any, *rest: Any) -> Any:
             return run(x, start, Ball(*rest[:6]), *rest[6:])
 
-        function = tf.function(flat, input_signature=signature, autograph=False)
-        classifier.compiled[key] = function.get_concrete_function()
+        classifier.compiled[key] = classifier.by_rows(flat, signature, 4)
     return classifier.compiled[key]
