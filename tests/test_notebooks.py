@@ -54,6 +54,20 @@ def test_callbacks(tmp_path: Path) -> None:
     assert re.search(r"agreement>=0.9: 0?1?\.\d+, 0.9000 needed", text)
 
 
+def test_residual(tmp_path: Path) -> None:
+    outputs = executed("residual.ipynb", tmp_path)
+    text = text_of(outputs)
+    assert num_plots(outputs) == 1
+    assert re.search(r"^stem +stem, first_b, second_b +first_a, second_a, digit +16 ", text, re.M)
+    found = accuracies(text)
+    assert len(found) == 1 + 4
+    assert found[0] > 0.85
+    assert min(found) > 0.3
+    macs = [int(n.replace(",", "")) for n in re.findall(r"([\d,]+) MACs,", text)]
+    assert macs[0] == 152_144  # 8 of 16 units everywhere
+    assert all(0.3 < one / 599_200 < 0.55 for one in macs[1:])
+
+
 def test_robustness(tmp_path: Path) -> None:
     outputs = executed("robustness.ipynb", tmp_path)
     text = text_of(outputs)
