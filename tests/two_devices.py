@@ -21,7 +21,7 @@ import tensorflow as tf
 from networks import network
 
 import keras_robust_prune as krp
-from keras_robust_prune import backends
+from keras_robust_prune import backends, demo
 from keras_robust_prune.methods.repair.distillation import Distillation
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.synthesis.kinds import Synthesis
@@ -60,15 +60,6 @@ def distilled(model: Any, strategy: Any, steps: int) -> tuple[krp.PruningResult,
     return result, time.process_time() - begin
 
 
-def held_out(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """An odd number of inputs, and classes of which most are what the network says."""
-    rng = np.random.default_rng(1)
-    x = rng.random((101, *model.input_shape[1:]), np.float32)
-    y = np.asarray(model.predict(x, verbose=0)).argmax(-1)
-    y[::10] = (y[::10] + 1) % model.output_shape[-1]
-    return x, y
-
-
 def apart(one: Any, two: Any) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
 
@@ -89,10 +80,13 @@ def compared(keras: str, steps: int) -> dict[str, Any]:
         found[f"CPU seconds per step, {name}"] = (long - short) / steps
         found[name] = result
     one, two = found.pop("one"), found.pop("two")
-    x, y, given = *held_out(one.model), {"attacks": ["pgd@1", "fgsm@1"], "verbose": 0}
-    alone, spread = (krp.evaluate(one.model, x, y, strategy=s, **given) for s in (None, both))
-    found["evaluated"] = [alone.accuracy, alone["pgd@1"], alone["fgsm@1"]]
-    found["evaluated spread"] = [spread.accuracy, spread["pgd@1"], spread["fgsm@1"]]
+    digits, x, y = demo.load()
+    given = {"attacks": ["pgd@0.1", "fgsm@0.1"], "verbose": 0}
+    alone, spread = (
+        krp.evaluate(digits, x[:101], y[:101], strategy=s, **given) for s in (None, both)
+    )
+    found["evaluated"] = [alone.accuracy, alone["pgd@0.1"], alone["fgsm@0.1"]]
+    found["evaluated spread"] = [spread.accuracy, spread["pgd@0.1"], spread["fgsm@0.1"]]
     found["plans"] = one.plan.to_json() == two.plan.to_json()
     found["distilled"] = apart(one.model.get_weights(), two.model.get_weights())
     found["kept"] = one.history["distillation_kept"][-1]
