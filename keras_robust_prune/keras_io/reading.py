@@ -87,6 +87,8 @@ def _close_what_differs(opener: Opener) -> None:
     """Closes the composites that compute something else once opened; all, if none of them does alone."""
     alone = list(reversed(opener.opened.values()))  # those inside others first
     for found in alone:
+        if len(found.symbolic) < len(found.outputs):  # constants of its have no place in a model
+            continue
         inner = Opener(dict(opener.closed))
         if not agrees(found, _described(Traversal(found, inner), inner)):
             opener.close(found.layer, "gives other outputs once opened")

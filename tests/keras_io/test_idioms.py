@@ -92,3 +92,26 @@ def test_a_constant_is_given_to_a_nested_model(tmp_path: Path) -> None:
     model = keras.Model(inputs, nested([x, Places(name="places")(inputs)]))
     widths, _ = a_third_less(randomise(model), tmp_path)
     assert widths == {"before": 8, "wide": 9}
+
+
+def test_a_constant_beside_what_gives_other_outputs_when_it_is_recorded() -> None:
+    keras = backends.keras()
+
+    class Places(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.cos(keras.ops.arange(6, dtype="float32"))[None, :, None]
+
+    class Counting(keras.layers.Layer):
+        calls = 0
+
+        def call(self, x: Any) -> Any:
+            Counting.calls += 1
+            return x * float(Counting.calls)
+
+    inputs = keras.Input((6, 3))
+    x = keras.layers.Dense(8, name="before")(inputs) * Places(name="places")(inputs)
+    x = keras.layers.Dense(7, name="middle")(x)
+    model = keras.Model(inputs, keras.layers.Dense(4)(Counting(name="counting")(x)))
+    graph = read(randomise(model))
+    assert graph.layers["counting"].closed
+    assert find_groups(graph).widths == {"before": 8}
