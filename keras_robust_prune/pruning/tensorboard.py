@@ -32,14 +32,10 @@ class TensorBoard(NeutralCallback):
     made it stands behind `RobustPruning`; there the masks tell the widths. Keras's own `TensorBoard` may write beside
     it.
 
-    | tag | what |
-    |---|---|
-    | `pruning/...` | fraction removed, units, parameters and MACs left |
-    | `repair/...`, `distillation/...`, `method/...` | what each stage of a step measured |
-    | `validation/...`, `training/...` | metrics of the labelled data |
-    | `width/GROUP` | units left |
-    | `cost/GROUP` | histogram: incoming times outgoing norm of each unit left |
-    | `inputs/KIND` | synthetic inputs as images |
+    Tags are `pruning/...` (fraction removed, units, parameters and MACs left), `repair/...`, `distillation/...` and
+    `method/...` (what each stage of a step measured), `validation/...` and `training/...` (metrics of the labelled
+    data), `width/GROUP` (units left), `cost/GROUP` (a histogram: incoming times outgoing norm of each unit left) and
+    `inputs/KIND` (synthetic inputs as images).
 
     Args:
         log_dir: the folder; of each run one of its own.

@@ -227,14 +227,21 @@ class Course:
         known = [tf.constant(z, tf.float32) for z in self.answers[number]]
         return (key, *self.replicas.shards([*mixtures, *known]))
 
-    def optimizer(self, num_steps: int) -> Any:
-        """Adam, its rate rising for the first steps and then falling to 0 as a cosine."""
+    def schedule(self, num_steps: int) -> Any:
+        """The rate of every step: rising for the first, then falling to 0 as a cosine.
+
+        Asked outside of the compiled step: within it, TensorFlow keeps the schedule's conditions for good, some
+        megabytes with every run.
+        """
         warm = max(min(_WARM_UP, num_steps // 2), 1)
-        rate = self.keras.optimizers.schedules.CosineDecay(
+        return self.keras.optimizers.schedules.CosineDecay(
             0.0, max(num_steps - warm, 1), warmup_target=self.rate, warmup_steps=warm
         )
+
+    def optimizer(self) -> Any:
+        """Adam, whose rate is set before every step."""
         with self.replicas.scope():
-            optimizer = self.keras.optimizers.Adam(rate, epsilon=1e-8)
+            optimizer = self.keras.optimizers.Adam(self.rate, epsilon=1e-8)
             optimizer.build(self.weights)
         return optimizer
 
@@ -249,7 +256,7 @@ class Course:
             num_steps = stage.said["num_steps"]
         elif seconds is not None:
             num_steps = min(self._that_fit(seconds), wanted or _MOST)
-        optimizer = self.optimizer(num_steps)
+        optimizer, rate = self.optimizer(), self.schedule(num_steps)
         variables = [*self.weights, *optimizer.variables]
         if stage is not None:
             self.assign(variables, [stage.arrays[str(k)] for k in range(len(variables))])
@@ -263,6 +270,7 @@ class Course:
 
         step = tf.function(lambda *given: self.replicas.run(on_each, given), autograph=False)
         for number in Progress.over("distillation", range(begin, num_steps), verbose):
+            optimizer.learning_rate.assign(float(rate(number)))
             step(*self.batch(number, num_steps))
             if stages.due:
                 found = {str(k): np.array(_value(v)) for k, v in enumerate(variables)}
