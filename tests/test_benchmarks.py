@@ -14,7 +14,7 @@ from tests.benchmarks.benchmark import alternated, markdown, read_rows, write_ro
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "tests" / "benchmarks" / "README.md"
-HELPERS = {"paoding_run", "paper_tables"}
+HELPERS = {"paoding_run", "paper_tables", "hub_backbones", "hub_composed"}
 
 
 def test_every_module_of_the_four_folders_is_a_benchmark():

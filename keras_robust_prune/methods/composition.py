@@ -68,7 +68,11 @@ class Composition:
 
     def __repr__(self) -> str:
         fields = dataclasses.fields(self)
-        said = [f for f in fields if f.name not in ("synthesis", "step") or not _usual(self, f)]
+        said = [
+            f
+            for f in fields
+            if f.name not in ("synthesis", "step", "minutes") or not _usual(self, f)
+        ]
         text = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in said)
         return f"{type(self).__name__}({text})"
 
