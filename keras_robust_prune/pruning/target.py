@@ -75,10 +75,13 @@ class Target:
         widths = plan.widths.values()  # whole units: each group may be beside by one
         if beside <= max(MISSED, len(widths) / sum(widths)):
             return ""
+        told = f"{removed:.1%} of the {self.name} were removed, {self.asked:.1%} were asked for"
+        if removed > self.asked:
+            step = f" in steps of {self.round_to} (round_to)" if self.round_to > 1 else ""
+            return f"{told}: units go whole{step}, and the last of them took more. A smaller round_to comes nearer."
         limits = [f"round_to={self.round_to}"] * (self.round_to > 1)
         limits += ["layers that are kept"] * bool(self.groups.kept)
         return (
-            f"{removed:.1%} of the {self.name} were removed, {self.asked:.1%} were asked for: every layer"
-            f" keeps a unit{''.join(f', {limit}' for limit in limits)}. krp.inspect(model) tells what"
-            " can be removed."
+            f"{told}: every layer keeps a unit{''.join(f', {limit}' for limit in limits)}. krp.inspect(model)"
+            " tells what can be removed."
         )
