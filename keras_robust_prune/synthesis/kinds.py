@@ -114,7 +114,7 @@ class Synthesis:
         pictures = (self.num_inputs or _num_pictures(split)) if drawn else 0
         if self.kinds == "photographs":
             return Expected(0, pictures, 1.0, pictures)
-        few = inverted < _ENOUGH and pictures and self.kinds != "inverted"
+        few = _few(graph) and pictures and self.kinds != "inverted"
         passes = passes_per_input(split, spaces) if self.invert else 1.0
         return Expected(inverted, pictures, passes, pictures if few else inverted)
 
@@ -183,20 +183,20 @@ def synthesize(
         # Where nothing is stored, the distance is NaN, and nothing says that they look like the data.
         if choice != "auto" or pictures.distance <= _NEAR:
             found.append(pictures)
-    if len(found) == 2 and _leads(found[1], found[0]):
+    if len(found) == 2 and _few(graph) and found[1].distance <= _NEAR:
         found.reverse()
     if verbose:
         print(f"synthetic inputs: {', '.join(map(str, found))}", flush=True)
     return tuple(found)
 
 
-def _leads(pictures: Kind, inverted: Kind) -> bool:
-    """Whether pictures tell more of a network's data than its inverted inputs do.
+def _few(graph: Graph) -> bool:
+    """Whether a network is too large to invert many inputs, however many are asked for.
 
-    Distances alone cannot say: inversion brings down its own. Where it affords many inputs they were better in every
-    measurement, where it affords few, pictures that look like the data to BatchNorm.
+    Where it is, pictures that look like its data to BatchNorm tell more of them than its inverted inputs do; where it
+    is not, those were better in every measurement. Distances alone cannot say: inversion brings down its own.
     """
-    return len(inverted.arrays[0]) < _ENOUGH and pictures.distance <= _NEAR
+    return usual_count(num_macs(graph), num_values(graph)) < _ENOUGH
 
 
 def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed: int) -> Kind:

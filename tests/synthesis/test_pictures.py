@@ -6,6 +6,7 @@ import importlib.resources
 
 import numpy as np
 import pytest
+import tf_keras
 from networks import network
 
 from keras_robust_prune import backends
@@ -13,7 +14,13 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.synthesis import inversion
-from keras_robust_prune.synthesis.kinds import Synthesis, resemblance, spread, synthesize
+from keras_robust_prune.synthesis.kinds import (
+    Synthesis,
+    _few,
+    resemblance,
+    spread,
+    synthesize,
+)
 from keras_robust_prune.synthesis.pictures import (
     _resized,
     crops,
@@ -77,14 +84,14 @@ def test_spread_takes_every_class_before_it_takes_one_twice():
     assert spread(classes, 63, np.random.default_rng(0)).tolist() == list(range(63))
 
 
-def test_kinds_by_choice_and_few_inverted_inputs_give_way_to_pictures_that_are_near():
+def test_kinds_by_choice():
     graph = read(network("conv_bn"))
     shape = graph.shape(graph.inputs[0])
     assert is_picture(space(*shape)), shape
     (pictures,) = synthesize(graph, (-1.0, 1.0), "photographs", count=16)
     graph = like_pictures(graph, pictures.arrays[0])
     kinds = synthesize(graph, (-1.0, 1.0), count=16)
-    assert [kind.name for kind in kinds] == ["photographs", "inverted"]
+    assert [kind.name for kind in kinds] == ["inverted", "photographs"]
     for kind in kinds:
         assert kind.distance == pytest.approx(resemblance(split_activations(graph), kind.arrays))
         assert 0.0 <= kind.entropy <= 1.0
@@ -160,3 +167,28 @@ def _as_seen(split, layers, x):
             "moving_variance": np.maximum(rows.var(0) - epsilon, 0).astype("float32"),
         }
     return found
+
+
+def test_few_inputs_of_a_small_network_are_inverted_first():
+    """That 64 are asked for does not make the network one that affords no more: photographs stay the second kind."""
+    spec = InputSpec((12, 12, 3), lower=0.0, upper=1.0)
+    x = spec.raw(crops(spec, 400, np.random.default_rng(5)))
+    layers = [tf_keras.Input((12, 12, 3)), tf_keras.layers.Conv2D(6, 3, use_bias=False)]
+    layers += [tf_keras.layers.BatchNormalization(), tf_keras.layers.Flatten()]
+    model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(3)])
+    seen = model.layers[0](x).numpy().reshape(-1, 6)
+    model.layers[1].set_weights([np.ones(6), np.zeros(6), seen.mean(0), seen.var(0)])
+    kinds = synthesize(read(model), (0.0, 1.0), count=64)
+    assert [(kind.name, len(kind.arrays[0])) for kind in kinds] == [
+        ("inverted", 64),
+        ("photographs", 64),
+    ]
+    assert kinds[1].distance < 0.5
+
+
+def test_networks_too_large_to_invert_many_inputs_have_pictures_first():
+    layers = tf_keras.layers
+    large = [tf_keras.Input((224, 224, 3)), layers.Conv2D(64, 3), layers.Conv2D(64, 3)]
+    assert _few(read(tf_keras.Sequential(large)))  # 1.9e9 multiplications
+    small = [tf_keras.Input((32, 32, 3)), layers.Conv2D(64, 3), layers.Conv2D(64, 3)]
+    assert not _few(read(tf_keras.Sequential(small)))  # 3e7

@@ -26,7 +26,7 @@ _LARGE_BATCH, _LARGE_RATE = 32, 5e-4  # where inputs stay where they are
 _LARGE_WORK, _LARGE_FEWEST, _LARGE_MOST = 6e13, 80, 200
 _REPEATS = 4  # how often a batch whose dense answers are known comes again
 _MOST_ANSWERED = 128  # batches whose answers are remembered
-_WORK = 3e12  # multiplications that training may take
+_WORK = 5e12  # multiplications that training may take
 _FEWEST, _MOST = 50, 6000
 _WARM_UP = 50  # steps
 _TIMED = 3  # steps from which a time limit is turned into a number of steps
@@ -42,7 +42,7 @@ def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
 
     Example:
         >>> usual_steps(4e7, 2e7, True), usual_steps(1e5, 5e4, True)
-        (292, 6000)
+        (488, 6000)
         >>> usual_steps(4e8, 3e8, False), usual_steps(1.5e10, 8e9, False)
         (200, 80)
     """
