@@ -32,6 +32,23 @@ def network(name: str, keras: str = "tf_keras") -> Any:
     return randomise(NETWORKS[name](module), zlib.crc32(name.encode()))
 
 
+def wrapped(strategy: Any, keras: str, num_inputs: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """A wrapped and compiled network in a strategy's scope, with inputs and labels; the same every time.
+
+    It has no BatchNormalization, which would see the batches of each replica alone.
+    """
+    import keras_robust_prune as krp
+
+    module = backends.module(keras)
+    with strategy.scope():
+        model = krp.wrap(network("mlp", keras))
+        loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(module.optimizers.SGD(0.01), loss)
+    rng = np.random.default_rng(0)
+    x = rng.random((num_inputs, *model.input_shape[1:]), np.float32)
+    return model, x, rng.integers(0, model.output_shape[-1], num_inputs)
+
+
 def randomise(model: Any, seed: int = 0) -> Any:
     """Gives a model random weights, the same for the same seed in either Keras."""
     generator = np.random.default_rng(seed)

@@ -44,7 +44,7 @@ def test_callbacks(tmp_path: Path) -> None:
     text = text_of(outputs)
     assert num_plots(outputs) == 1
     found = accuracies(text)
-    assert len(found) == 4  # of both Kerases, before and after
+    assert len(found) == 4  # in tf_keras and Keras 3, before and after
     assert min(found) > 0.75
     for keras in ("tf_keras", "keras"):
         assert f"{keras}: 37,738 parameters before, 2,530 after" in text

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import tensorflow as tf
-from networks import network
+from networks import network, wrapped
 
 import keras_robust_prune as krp
-from keras_robust_prune import backends, demo
+from keras_robust_prune import demo
 from keras_robust_prune.methods.repair.distillation import Distillation
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.synthesis.kinds import Synthesis
@@ -31,16 +31,7 @@ FEW = Synthesis(num_inputs=64)
 
 def fitted(keras: str, strategy: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Masks and weights after a `fit` that prunes in its second epoch."""
-    module = backends.module(keras)
-    with strategy.scope():
-        model = krp.wrap(
-            network("mlp", keras)
-        )  # BatchNormalization would see each device's own batches
-        loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(module.optimizers.SGD(0.01), loss)
-    rng = np.random.default_rng(0)
-    x = rng.random((64, *model.input_shape[1:]), np.float32)
-    y = rng.integers(0, model.output_shape[-1], len(x))
+    model, x, y = wrapped(strategy, keras, 64)
     few = krp.Robust(repair="reconstruct", synthesis=FEW)
     pruning = krp.RobustPruning(0.5, begin=1, end=1, method=few)
     model.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0, callbacks=[pruning])

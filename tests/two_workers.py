@@ -30,7 +30,7 @@ SECONDS = 600
 
 def fitted(keras: str, strategy: Any, folder: Path, pause: float = 0.0) -> list[np.ndarray]:
     """The weights, masks among them, after a `fit` in whose third epoch half of the units go."""
-    from networks import network
+    from networks import wrapped
 
     import keras_robust_prune as krp
     from keras_robust_prune import backends
@@ -46,15 +46,7 @@ def fitted(keras: str, strategy: Any, folder: Path, pause: float = 0.0) -> list[
 
     # Workers share the place, as they would on a network drive.
     backup = (folder.parent if "TF_CONFIG" in os.environ else folder) / "backup"
-    with strategy.scope():
-        model = krp.wrap(
-            network("mlp", keras)
-        )  # BatchNormalization would see each worker's own batches
-        loss = module.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(module.optimizers.SGD(0.01), loss)
-    rng = np.random.default_rng(0)
-    x = rng.random((2 * BATCH, *model.input_shape[1:]), np.float32)
-    y = rng.integers(0, model.output_shape[-1], len(x))
+    model, x, y = wrapped(strategy, keras, 2 * BATCH)
     data = backends.tensorflow().data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
     model.fit(
         data,

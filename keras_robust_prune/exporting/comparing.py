@@ -16,7 +16,7 @@ from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.evaluation.sound import sound
 from keras_robust_prune.reporting.measurement import Measurement
 from keras_robust_prune.reporting.progress import Progress
-from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.reporting.tables import Table
 
 THREADS = (1, 2)
 
@@ -45,7 +45,7 @@ class FileComparison:
             (items[0].name, *(_cell(item) for item in items))
             for items in zip(*self.measurements, strict=True)
         ]
-        return table(("", *(Path(path).name for path in self.files)), rows)
+        return str(Table(("", *(Path(path).name for path in self.files)), rows))
 
 
 def compare_files(

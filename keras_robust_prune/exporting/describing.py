@@ -18,7 +18,7 @@ from keras_robust_prune.exporting.runtimes import (
     as_numbers,
     runtime_of,
 )
-from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.reporting.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,9 @@ class FileDescription:
             (op.name, str(op.count), str(op.version), op.runtime or "unknown")
             for op in self.operators
         ]
-        return "\n".join([*lines, "", table(("operator", "times", "version", "runtime"), rows)])
+        return "\n".join(
+            [*lines, "", str(Table(("operator", "times", "version", "runtime"), rows))]
+        )
 
 
 def describe_tflite(path: str | os.PathLike[str]) -> FileDescription:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Node, Ref, map_refs
+from keras_robust_prune.graph.graph import Graph, Node, Ref
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.groups import trace
@@ -226,22 +226,9 @@ def _with_biases(graph: Graph, added: Mapping[str, np.ndarray]) -> Graph:
 
 def _without(graph: Graph, gone: Node) -> Graph:
     """A graph whose nodes read what a node read instead of what it wrote."""
-
-    def follow(ref: Ref) -> Ref:
-        return gone.inputs[0] if ref == gone.ref else ref
-
-    nodes = [
-        dataclasses.replace(
-            node,
-            args=map_refs(follow, node.args),
-            kwargs=map_refs(follow, node.kwargs),
-            inputs=tuple(follow(ref) for ref in node.inputs),
-        )
-        for node in graph.nodes
-        if node.name != gone.name
-    ]
-    layers = {name: layer for name, layer in graph.layers.items() if name != gone.layer}
-    return dataclasses.replace(graph, nodes=tuple(nodes), layers=layers)
+    moved = {gone.ref: gone.inputs[0]}
+    nodes = [node.reading(moved) for node in graph.nodes if node.name != gone.name]
+    return graph.rewired(graph.layers, nodes, moved)
 
 
 def _multiplied(graph: Graph, split: Graph, factors: Mapping[Ref, np.ndarray]) -> Graph:

@@ -7,7 +7,7 @@ import dataclasses
 from keras_robust_prune.evaluation.results import Evaluation
 from keras_robust_prune.exporting.tflite import ExportReport
 from keras_robust_prune.reporting.measurement import Measurement
-from keras_robust_prune.reporting.tables import table
+from keras_robust_prune.reporting.tables import Table
 from keras_robust_prune.surgery.summary import Comparison
 
 Pair = tuple[Measurement, Measurement]
@@ -31,7 +31,7 @@ class Report:
     def __str__(self) -> str:
         parts = [str(self.comparison)]
         if self.pairs:
-            parts.append(table(HEADER, self._rows()))
+            parts.append(str(Table(HEADER, self._rows())))
         if self.notes:
             parts.append("\n".join(self.notes))
         return "\n\n".join(parts)

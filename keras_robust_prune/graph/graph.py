@@ -91,6 +91,16 @@ class Node:
         """Its first output."""
         return Ref(self.name)
 
+    def reading(self, moved: Mapping[Ref, Ref]) -> Node:
+        """The same call with other tensors in place of some of those that it reads."""
+
+        def follow(ref: Ref) -> Ref:
+            return moved.get(ref, ref)
+
+        args, kwargs = map_refs(follow, (self.args, dict(self.kwargs)))
+        inputs = tuple(map(follow, self.inputs))
+        return dataclasses.replace(self, args=args, kwargs=kwargs, inputs=inputs)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
@@ -167,6 +177,30 @@ class Graph:
         return self.with_layers(
             dataclasses.replace(self.layers[name], weights={**self.layers[name].weights, **weights})
             for name, weights in by_layer.items()
+        )
+
+    def rewired(
+        self, layers: Mapping[str, Layer], nodes: Iterable[Node], moved: Mapping[Ref, Ref]
+    ) -> Graph:
+        """The graph with other layers and calls, ending where its outputs went.
+
+        Args:
+            layers: by name; those that no node calls are left out.
+            nodes: every node after those it reads.
+            moved: where tensors are now that something else gives.
+        """
+        nodes = tuple(nodes)
+        used = {node.layer for node in nodes}
+
+        def follow(ref: Ref) -> Ref:
+            return moved.get(ref, ref)
+
+        return dataclasses.replace(
+            self,
+            layers={name: layer for name, layer in layers.items() if name in used},
+            nodes=nodes,
+            outputs=tuple(map(follow, self.outputs)),
+            output_structure=map_refs(follow, self.output_structure),
         )
 
     def ending_at(self, outputs: Iterable[Ref]) -> Graph:

@@ -6,12 +6,11 @@ zero in its statistics (`padding`).
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.layers.calls import argument, is_operator, operator_name, rank_in
 
 
@@ -36,9 +35,7 @@ def with_norms(graph: Graph) -> Graph:
     nodes: list[Node] = []
     moved: dict[Ref, Ref] = {}
     for node in graph.nodes:
-        args, kwargs = map_refs(lambda ref: moved.get(ref, ref), (node.args, dict(node.kwargs)))
-        inputs = tuple(moved.get(ref, ref) for ref in node.inputs)
-        node = dataclasses.replace(node, args=args, kwargs=kwargs, inputs=inputs)
+        node = node.reading(moved)
         if node.name in last:
             norm = last[node.name]
             source = moved.get(norm.source, norm.source)
@@ -51,14 +48,7 @@ def with_norms(graph: Graph) -> Graph:
             moved[node.ref] = Ref(name)
         elif node.name not in gone:
             nodes.append(node)
-    used = {node.layer for node in nodes}
-    return dataclasses.replace(
-        graph,
-        layers={name: layer for name, layer in layers.items() if name in used},
-        nodes=tuple(nodes),
-        outputs=tuple(moved.get(ref, ref) for ref in graph.outputs),
-        output_structure=map_refs(lambda ref: moved.get(ref, ref), graph.output_structure),
-    )
+    return graph.rewired(layers, nodes, moved)
 
 
 def _norm(graph: Graph, mean: Node) -> _Norm | None:

@@ -12,12 +12,12 @@ so that a delivered model needs nothing of this package; `recognised` reads the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape, map_refs
+from keras_robust_prune.graph.graph import MASK, Graph, Layer, Node, Ref, Shape
 from keras_robust_prune.layers.base import layer_type
 
 # Keras pads the last axis of tensors with so many axes (without the batch axis); smaller ones are reshaped.
@@ -75,7 +75,7 @@ def spelled_out(graph: Graph) -> Graph:
     moved: dict[Ref, Ref] = {}
     for node in graph.nodes:
         layer, zeros = graph.layer_of(node), num_zeros(graph, node)
-        known = _reading(node, moved)
+        known = node.reading(moved)
         if not zeros and MASK not in layer.weights:
             nodes.append(known)
             continue
@@ -86,10 +86,10 @@ def spelled_out(graph: Graph) -> Graph:
         read = known.inputs[0]
         for made, call in chain:
             layers[made.name] = made
-            nodes.append(_reading(call, {call.inputs[0]: read}))
+            nodes.append(call.reading({call.inputs[0]: read}))
             read = call.ref
         moved[node.ref] = read
-    return _rewired(graph, layers, nodes, moved) if moved else graph
+    return graph.rewired(layers, nodes, moved) if moved else graph
 
 
 def without_masks(graph: Graph) -> Graph:
@@ -160,34 +160,6 @@ def _shaped(node: Node, shape: Shape) -> Node:
     return dataclasses.replace(node, shapes=(shape,))
 
 
-def _follower(moved: Mapping[Ref, Ref]) -> Callable[[Ref], Ref]:
-    """Where a tensor is now."""
-    return lambda ref: moved.get(ref, ref)
-
-
-def _reading(node: Node, moved: Mapping[Ref, Ref]) -> Node:
-    """A call with other tensors in place of some of those that it reads."""
-    follow = _follower(moved)
-    args, kwargs = map_refs(follow, (node.args, node.kwargs))
-    return dataclasses.replace(
-        node, args=args, kwargs=kwargs, inputs=tuple(map(follow, node.inputs))
-    )
-
-
-def _rewired(
-    graph: Graph, layers: Mapping[str, Layer], nodes: Iterable[Node], moved: Mapping[Ref, Ref]
-) -> Graph:
-    """The graph with other layers and calls, ending where its outputs went."""
-    follow = _follower(moved)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        outputs=tuple(map(follow, graph.outputs)),
-        output_structure=map_refs(follow, graph.output_structure),
-    )
-
-
 def recognised(graph: Graph) -> Graph:
     """The inverse of `spelled_out` for zeros behind an input: padding, normalisation, cropping become one call."""
     found = {node.name: _surrounding(graph, node) for node in graph.nodes}
@@ -197,12 +169,12 @@ def recognised(graph: Graph) -> Graph:
     gone: set[str] = set()
     for node in graph.nodes:
         around = found[node.name]
-        nodes[node.name] = _reading(node, moved)
+        nodes[node.name] = node.reading(moved)
         if around is None or node.layer in partial:
             continue
         first, last = around[0], around[-1]
         nodes[node.name] = _shaped(
-            _reading(node, {node.inputs[0]: nodes[first.name].inputs[0]}), last.shapes[0]
+            node.reading({node.inputs[0]: nodes[first.name].inputs[0]}), last.shapes[0]
         )
         layer = graph.layer_of(node)
         axes = _axes_from_end(layer, len(node.shapes[0]))
@@ -212,7 +184,7 @@ def recognised(graph: Graph) -> Graph:
     left = [call for name, call in nodes.items() if name not in gone]
     used = {call.layer for call in left}
     layers = {name: layer for name, layer in layers.items() if name in used}
-    return _rewired(graph, layers, left, moved) if moved else graph
+    return graph.rewired(layers, left, moved) if moved else graph
 
 
 def _surrounding(graph: Graph, node: Node) -> list[Node] | None:

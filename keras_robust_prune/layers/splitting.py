@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.layers.base import layer_type
 
 
@@ -25,18 +25,8 @@ def split_activations(graph: Graph) -> Graph:
     layers: dict[str, Layer] = {}
     nodes: list[Node] = []
     moved: dict[Ref, Ref] = {}
-
-    def follow(ref: Ref) -> Ref:
-        return moved.get(ref, ref)
-
     for node in graph.nodes:
-        layer = graph.layers[node.layer]
-        node = dataclasses.replace(
-            node,
-            args=map_refs(follow, node.args),
-            kwargs=map_refs(follow, node.kwargs),
-            inputs=tuple(follow(ref) for ref in node.inputs),
-        )
+        layer, node = graph.layers[node.layer], node.reading(moved)
         nodes.append(node)
         activation = activation_argument(layer)
         if activation is None:
@@ -49,11 +39,4 @@ def split_activations(graph: Graph) -> Graph:
         layers[name] = Layer(name, "Activation", {"name": name, "activation": activation})
         nodes.append(Node(name, name, (node.ref,), {}, (node.ref,), node.shapes))
         moved[node.ref] = Ref(name)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        outputs=tuple(follow(ref) for ref in graph.outputs),
-        output_structure=map_refs(follow, graph.output_structure),
-        sequential=False,
-    )
+    return dataclasses.replace(graph.rewired(layers, nodes, moved), sequential=False)

@@ -84,8 +84,7 @@ class Composition:
 
     def estimate(self, run: Run) -> Estimate:
         """How long a run will take, about, before it begins."""
-        expected = run.synthesis.expected(run.problem.graph, run.spaces)
-        inputs = run.inputs_to_make * expected.passes * run.speed.forward
+        inputs = run.expected.num_inverted * run.expected.passes * run.speed.forward
         stages = [0.0, 0.0]
         for repair in self.repair:
             stages[not repair.by_consumer] += repair.takes(run, run.speed)

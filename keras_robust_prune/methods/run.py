@@ -24,7 +24,7 @@ from keras_robust_prune.methods.timing import INPUTS_SHARE, Speed, measured_spee
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.kinds import Kind, Synthesis, judged
+from keras_robust_prune.synthesis.kinds import Expected, Kind, Synthesis, judged
 from keras_robust_prune.synthesis.synthesis import FEWEST
 
 MANY = 512  # real inputs that need no synthetic ones beside them
@@ -102,22 +102,14 @@ class Run:
             return None
         return max(60 * self.minutes - (time.monotonic() - self._began), 1.0)
 
-    @property
-    def inputs_to_make(self) -> int:
-        """How many inputs will be inverted, as far as the network's size says it."""
-        given = self.problem.inputs_given()
-        if given and len(given[0]) >= MANY:
-            return 0
-        return self.synthesis.expected(self.problem.graph, self.spaces).num_inverted
-
-    @property
-    def expected_inputs(self) -> int:
-        """On how many inputs moments will be measured."""
-        given = self.problem.inputs_given()
-        if given and len(given[0]) >= MANY:
-            return len(given[0])
-        made = self.synthesis.expected(self.problem.graph, self.spaces).num_measured
-        return made + (len(given[0]) if given else 0)
+    @cached_property
+    def expected(self) -> Expected:
+        """Which inputs will be made and measured on, as far as the network's size and what is given say it."""
+        made, given = self.synthesis.expected(self.dense, self.spaces), self.problem.inputs_given()
+        num_given = len(given[0]) if given else 0
+        if num_given >= MANY:
+            return Expected(0, 0, 0.0, num_given)
+        return made._replace(num_measured=made.num_measured + num_given)
 
     @cached_property
     def speed(self) -> Speed:
@@ -128,7 +120,7 @@ class Run:
         """How inputs are made: fewer than usual where the time that is given asks for it."""
         if self.minutes is None or self.synthesis.num_inputs is not None:
             return self.synthesis
-        usual = self.synthesis.expected(self.problem.graph, self.spaces)
+        usual = self.expected
         most = INPUTS_SHARE * 60 * self.minutes / (usual.passes * self.speed.forward)
         if most >= usual.num_inverted:
             return self.synthesis

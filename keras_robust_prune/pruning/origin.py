@@ -82,15 +82,16 @@ class Origin:
         ]
 
 
-def call_of(model: Any, given: Mapping[str, Any]) -> str:
+def call_of(model: Any, given: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     """The call of `krp.prune`; what cannot be written down is named by its type.
 
     Args:
         model: its first argument.
         given: its other arguments; defaults are left out, but for the target and the seed.
+        usual: the defaults.
 
     Example:
-        >>> call_of("mnist", {"target": 0.5, "method": "norm", "keep": ()})
+        >>> call_of("mnist", {"target": 0.5, "method": "norm", "keep": ()}, {"keep": ()})
         'krp.prune("mnist", target=0.5, method="norm")'
     """
     said = {
@@ -98,18 +99,16 @@ def call_of(model: Any, given: Mapping[str, Any]) -> str:
         for name in sorted(
             given, key=lambda name: (name != "target", name != "method", name == "seed")
         )
-        if name in ("target", "seed") or not _usual(name, given[name])
+        if name in ("target", "seed") or not (name in usual and _same(given[name], usual[name]))
     }
     first = "model" if model == "model" else _written(model, "model")
     return f"krp.prune({', '.join([first, *(f'{k}={_written(v, k)}' for k, v in said.items())])})"
 
 
-def _usual(name: str, value: Any) -> bool:
+def _same(value: Any, default: Any) -> bool:
     """Whether an argument has its default."""
-    if not isinstance(value, (str, int, float, tuple, list, type(None))):
-        return False
-    usual = {"measure": "units", "method": "robust", "round_to": 1}
-    return value == usual[name] if name in usual else value is None or value in ((), [], False)
+    value = tuple(value) if isinstance(value, list) else value
+    return isinstance(value, type(default)) and bool(value == default)
 
 
 def _written(value: Any, name: str) -> str:

@@ -7,6 +7,7 @@ they see is masked, so its shape never changes; `Pruner.model` is the physically
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 import types
 import warnings
@@ -308,7 +309,8 @@ class Pruner:
     @property
     def _origin(self) -> Origin:
         """How what stands came about."""
-        call, source = call_of(self._read.get("model", "model"), self._call), of_graph(self._source)
+        call = call_of(self._read.get("model", "model"), self._call, _defaults())
+        source = of_graph(self._source)
         problem = dataclasses.replace(self._problem(0), start=None)
         return Origin(call, self._method, problem, source, self._seconds, self.state.samples)
 
@@ -390,3 +392,9 @@ def _no_loss(labels: Any, outputs: Any) -> Any:
 
 def _ignored(*args: Any) -> None:
     """Nothing is told."""
+
+
+def _defaults() -> dict[str, Any]:
+    """Of the arguments that say what a run is asked."""
+    asked = [inspect.signature(part).parameters for part in (Pruner, Pruner.compile)]
+    return {name: item.default for part in asked for name, item in part.items()}

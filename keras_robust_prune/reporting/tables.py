@@ -74,21 +74,6 @@ class Table:
         return f'<{tag}{about} style="text-align:{side}">{html.escape(text)}</{tag}>'
 
 
-def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, foot: int = 0
-) -> str:
-    """Text in columns: the first `left` of them aligned left, the last `foot` rows set apart.
-
-    Example:
-        >>> print(table(("layer", "units"), [("dense", "64"), ("output", "10")]))
-        layer   units
-        -------------
-        dense      64
-        output     10
-    """
-    return str(Table(header, list(rows), left, foot))
-
-
 def as_html(parts: Iterable[Table | str]) -> str:
     """Tables and sentences, as a notebook shows them; a sentence of several lines keeps them.
 

@@ -106,15 +106,14 @@ class Synthesis:
                 f"synthesis is {self.kinds!r}; choose one of {', '.join(map(repr, CHOICES))}."
             )
 
-    def expected(self, graph: Graph, spaces: Sequence[InputSpec]) -> Expected:
-        """What will be made of a network, as far as its size says it."""
-        split = split_activations(graph)
+    def expected(self, split: Graph, spaces: Sequence[InputSpec]) -> Expected:
+        """What will be made of a network, activations split off, as far as its size says it."""
         drawn = len(spaces) == 1 and is_picture(spaces[0])
-        inverted = self.num_inputs or usual_count(num_macs(graph), num_values(graph))
+        inverted = self.num_inputs or usual_count(num_macs(split), num_values(split))
         pictures = (self.num_inputs or _num_pictures(split)) if drawn else 0
         if self.kinds == "photographs":
             return Expected(0, pictures, 1.0, pictures)
-        few = _few(graph) and pictures and self.kinds != "inverted"
+        few = _few(split) and pictures and self.kinds != "inverted"
         passes = passes_per_input(split, spaces) if self.invert else 1.0
         return Expected(inverted, pictures, passes, pictures if few else inverted)
 

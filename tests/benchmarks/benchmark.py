@@ -13,11 +13,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,25 @@ class Benchmark:
             print(f"{dict(case)} failed:\n{done.stderr[-2000:]}", flush=True)
             return []
         return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+class Spent:
+    """What a process has spent since this was made.
+
+    Attributes:
+        seconds: of the clock.
+        cpu_seconds: of the processor, since the process began, its imports among them.
+        gigabytes: the most memory that the process has taken so far.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __iter__(self) -> Iterator[float]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield time.monotonic() - self._began
+        yield usage.ru_utime + usage.ru_stime
+        yield usage.ru_maxrss / 2**20
 
 
 def circumstances(name: str) -> list[str]:

@@ -31,7 +31,7 @@ class LeastSquares(Repair):
 
     def takes(self, run: Run, speed: Speed) -> float:
         """About how many seconds it will take, the choice of units with it."""
-        passes = _PASSES * run.expected_inputs * speed.forward
+        passes = _PASSES * run.expected.num_measured * speed.forward
         products = 0.0
         for name in consumers.solvable(run.dense, run.problem.groups.groups):
             rows, targets = consumers.matrix(run.dense, name).shape

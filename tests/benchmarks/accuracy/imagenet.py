@@ -9,8 +9,6 @@ calibration, and the others are measured on. Variants switch one ingredient off 
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.kinds import Synthesis
-from tests.benchmarks.benchmark import SHARED, Benchmark
+from tests.benchmarks.benchmark import SHARED, Benchmark, Spent
 
 # What stands for each name; "default" is the method as it comes.
 VARIANTS: dict[str, Any] = {
@@ -100,17 +98,15 @@ def measure_run(
         calibration=calibration,
         seed=int(seed),
     )
-    began = time.monotonic()
+    spent = Spent()
     *_, state = VARIANTS[variant].steps(problem)
     small = cut(state.graph, groups, state.plan)
-    seconds, usage = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
+    taken = tuple(spent)
     order = np.argsort(-build(small).predict(x, batch_size=50, verbose=0), -1)[:, :5]
     numbers = (
         (order[:, 0] == y).mean(),
         (order == y[:, None]).any(1).mean(),
-        seconds,
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss / 2**20,
+        *taken,
         num_macs(small) / num_macs(graph),
         small.num_params / graph.num_params,
     )

@@ -9,9 +9,7 @@ the runs of `norm` (`--methods=robust,norm`) are there, too, how much of what T2
 
 from __future__ import annotations
 
-import resource
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from tests.benchmarks import zoo
-from tests.benchmarks.benchmark import Benchmark, Row, markdown
+from tests.benchmarks.benchmark import Benchmark, Row, Spent, markdown
 
 ROWS = (
     "mnist_mlp:units:.5",
@@ -68,22 +66,19 @@ def measure_run(
     train, _ = zoo.load_data(network, None, "train")
     x, y = zoo.load_data(network, None)
     graph = read(zoo.file_of(network))
-    began = time.monotonic()
+    spent = Spent()
     small = graph
     if method != "dense":
         calibration = {"T0": "weights", "T1": None, "T2": train[:128]}[tier]
         problem = zoo.problem(network, graph, measure, target, seed, calibration=calibration)
         *_, state = method_for(method).steps(problem)
         small = cut(state.graph, problem.groups, state.plan)
-    seconds = time.monotonic() - began
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    taken = tuple(spent)
     accuracy, pgd = zoo.measured(small, network, x, y)
     numbers = (
         accuracy,
         pgd,
-        seconds,
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss / 2**20,
+        *taken,
         num_macs(small) / num_macs(graph),
         small.num_params / graph.num_params,
     )

@@ -26,13 +26,11 @@ from tests.benchmarks.parity.hub_backbones import (
 def _blip2(models: Any) -> Any:
     from keras_hub.src.models.blip2 import blip2_custom_opt, blip2_qformer, blip2_vision_encoder
 
+    size = {"num_layers": 1, "num_heads": 4, "hidden_dim": 40, "intermediate_dim": 80}
     vision = blip2_vision_encoder.BLIP2VisionEncoder(
+        **size,
         image_size=32,
         patch_size=8,
-        num_layers=1,
-        num_heads=4,
-        hidden_dim=40,
-        intermediate_dim=80,
         use_patch_bias=True,
         use_class_token=True,
         use_mha_bias=True,
@@ -42,28 +40,13 @@ def _blip2(models: Any) -> Any:
         initializer_range=0.02,
     )
     former = blip2_qformer.BLIP2QFormer(
-        num_query_tokens=2,
-        num_layers=1,
-        num_heads=4,
-        hidden_dim=40,
-        intermediate_dim=80,
-        vision_dim=40,
-        cross_attention_frequency=1,
-        dropout=0.0,
+        **size, num_query_tokens=2, vision_dim=40, cross_attention_frequency=1, dropout=0.0,
         layer_norm_epsilon=1e-6,
-    )
+    )  # fmt: skip
     language = blip2_custom_opt.BLIP2CustomOPT(
-        vocabulary_size=50,
-        num_layers=1,
-        num_heads=4,
-        hidden_dim=40,
-        intermediate_dim=80,
-        num_query_tokens=2,
-        qformer_hidden_dim=40,
-        max_sequence_length=40,
-        dropout=0.0,
-        language_projection=None,
-    )
+        **size, vocabulary_size=50, num_query_tokens=2, qformer_hidden_dim=40, max_sequence_length=40,
+        dropout=0.0, language_projection=None,
+    )  # fmt: skip
     return models.BLIP2Backbone(vision_encoder=vision, qformer=former, language_model=language)
 
 
