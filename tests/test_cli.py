@@ -44,7 +44,7 @@ def names(folder: Path) -> set[str]:
 DETAILS = {name: getattr(about, name.upper()) for name in cli.COMMANDS}
 FLAGS = {
     "prune": "target method seed measure step calibration keep round_to device stop checkpoint input_range tflite"
-    " quantize report overwrite data attacks quiet json trust extensions limits latency_table force minutes",
+    " quantize report overwrite data attacks quiet json trust extensions limits latency_table force minutes certify",
     "inspect": "keep extensions trust json",
     "evaluate": "data attacks corruptions reference input_range seed quiet json trust extensions",
     "certify": "data eps num_inputs input_range quiet json trust extensions",
@@ -109,7 +109,15 @@ def test_quiet_prints_what_was_found_alone(
         (["shrink"], "'prune', 'inspect'"),
         (["prune", NETWORK], "required: OUT"),
         (["prune", NETWORK, "out", "--colour=red"], "--colour=red. See .*--help"),
+        (
+            ["prune", NETWORK, "out", "--target=half"],
+            "neither a fraction such as 0.5 nor fractions by layer",
+        ),
         (["prune", NETWORK, "out", "--target=half"], "prune --help"),
+        (["prune", NETWORK, "out", "--target=conv=half"], "such as conv_3=0.7"),
+        (["prune", NETWORK, "out", "--target=conv=.5,conv=.6"], "each once"),
+        (["prune", NETWORK, "out", "--target=nothing=.5"], "there is no group .nothing."),
+        (["prune", NETWORK, "out", "--certify=.1"], "give them with --data"),
         (["prune", NETWORK, "out", "--attacks=pgd@0.1"], "--data"),
         (["prune", NETWORK, "out", "--target=1.5"], "at least 0 and less than 1"),
         (["prune", NETWORK, "out", "--method=best"], "Choose one of .*paper"),
@@ -143,6 +151,7 @@ def test_prune_writes_every_output(
     out, tflite, page = tmp_path / "small", tmp_path / "small.tflite", tmp_path / "small.html"
     words = ["prune", NETWORK, str(out), "--method=norm", "--target=0.5", f"--data={data}"]
     words += ["--attacks=fgsm@0.1", f"--tflite={tflite}", "--quantize=dynamic", f"--report={page}"]
+    words.append("--certify=0.001")
     assert cli.run(words) == 0
     printed = capsys.readouterr().out
     assert names(tmp_path) == {"small", "small.tflite", "small.html"}
@@ -154,10 +163,28 @@ def test_prune_writes_every_output(
     assert f"{params:,}" in printed
     assert "fgsm@0.1 accuracy" in printed
     assert f"{tflite.stat().st_size:,}" in printed
+    assert "Certificate: 40 inputs, l-inf radius 0.001" in printed
     text = page.read_text()
     assert "<svg" in text
+    assert "Proven for 40 inputs, l-inf radius 0.001" in text
     assert f"{params:,}" in text
     assert re.search(r'(src|href)="(?!#)', text) is None
+
+
+def test_a_fraction_per_layer(tmp_path: Path) -> None:
+    out = tmp_path / "small.h5"
+    words = [
+        "prune",
+        NETWORK,
+        str(out),
+        "--method=norm",
+        "--target=conv_1=.5, dense=.25",
+        "--quiet",
+    ]
+    assert cli.run(words) == 0
+    found = {layer.name: layer for layer in krp.load(out).layers}
+    # 16, 32 and 64 before
+    assert (found["conv_1"].filters, found["conv_2"].filters, found["dense"].units) == (8, 32, 48)
 
 
 def test_what_exists_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

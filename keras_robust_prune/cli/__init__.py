@@ -20,8 +20,9 @@ from typing import Any
 
 from absl import app, logging
 
+from keras_robust_prune.cli import values
 from keras_robust_prune.cli.ending import Ending
-from keras_robust_prune.cli.flags import PROGRAM, in_absls_forms, parser
+from keras_robust_prune.cli.flags import CERTIFIED, PROGRAM, parser
 from keras_robust_prune.inputs.loading import load_arrays, load_labelled, load_range
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
@@ -35,10 +36,15 @@ def prune_command(args: argparse.Namespace) -> Any:
     labelled = load_labelled(args.data) if args.data else None
     if args.attacks and labelled is None:
         raise ValueError("--attacks are measured on labelled inputs: give them with --data.")
+    certified = None
+    if args.certify is not None:
+        if labelled is None:
+            raise ValueError("--certify is proven around inputs: give them with --data.")
+        certified = (_first(labelled[0], CERTIFIED), args.certify)
     names = ("target", "method", "seed", "measure", "step", "keep", "round_to", "stop", "minutes")
     options = {name: getattr(args, name) for name in (*names, "calibration", "checkpoint")}
     input_range = load_range(args.input_range)
-    limits = _limits(args.limits)
+    limits = values.limits(args.limits)
 
     from keras_robust_prune.exporting.quantization import quantization_for
     from keras_robust_prune.exporting.workflow import Job
@@ -66,6 +72,7 @@ def prune_command(args: argparse.Namespace) -> Any:
         report=args.report,
         labelled=labelled,
         attacks=args.attacks,
+        certified=certified,
         overwrite=args.overwrite,
         trust=args.trust,
         force=args.force,
@@ -89,17 +96,6 @@ def _round_to(args: argparse.Namespace, dtype: str) -> int:
     if args.round_to > 1 or device == "none":
         return int(args.round_to)
     return tile(device, dtype)
-
-
-def _limits(items: Sequence[str]) -> dict[Any, float | str]:
-    """`["bytes=0.5", "macs=0.25"]` as numbers by name; what is no number keeps its unit."""
-    found: dict[Any, float | str] = {}
-    for item in items:
-        name, _, limit = (part.strip() for part in item.partition("="))
-        if not limit:
-            raise ValueError(f"--limits holds {item!r}: give WHAT=HOW_MUCH, such as bytes=0.5.")
-        found[name] = float(limit) if limit.replace(".", "", 1).isdigit() else limit
-    return found
 
 
 def _files_of(args: argparse.Namespace) -> dict[str, str]:
@@ -144,13 +140,16 @@ def evaluate_command(args: argparse.Namespace) -> Any:
     return evaluate(args.source, x, y, **_measured(args))
 
 
+def _first(x: Any, count: int) -> Any:
+    """The first inputs, of one array or of arrays by name."""
+    return {k: v[:count] for k, v in x.items()} if isinstance(x, Mapping) else x[:count]
+
+
 def certify_command(args: argparse.Namespace) -> Any:
     """`certify MODEL SMALL --data=FILE`."""
     if not args.data:
         raise ValueError("'certify' needs inputs: --data=FILE.npz with an array x.")
-    x = load_arrays(args.data)
-    several = isinstance(x, Mapping)
-    x = {k: v[: args.num_inputs] for k, v in x.items()} if several else x[: args.num_inputs]
+    x = _first(load_arrays(args.data), args.num_inputs)
 
     from keras_robust_prune.verify.certificate import certify
 
@@ -293,7 +292,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: help was asked for, or something is unknown or missing.
     """
-    asked = ["--help"] if list(words) in ([], ["help"]) else in_absls_forms(words)
+    asked = ["--help"] if list(words) in ([], ["help"]) else values.in_absls_forms(words)
     return parser().parse_args(asked, argparse.Namespace(words=list(words)))
 
 

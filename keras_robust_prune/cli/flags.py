@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import re
 import sys
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from absl.flags import argparse_flags
 
 from keras_robust_prune.cli import about
 from keras_robust_prune.cli.about import PROGRAM
+from keras_robust_prune.cli.values import comma_list, fractions
 
 
 class Parser(argparse_flags.ArgumentParser):
@@ -25,35 +24,6 @@ class Parser(argparse_flags.ArgumentParser):
         """Ends the program."""
         print(f"error: {message}. See {self.prog} --help.", file=sys.stderr)
         sys.exit(1)
-
-
-def in_absls_forms(words: Sequence[str]) -> list[str]:
-    """The words with absl's other forms of flags spelled out: `-name`, `--switch=true`, `--switch=0`.
-
-    Example:
-        >>> in_absls_forms(["prune", "-overwrite", "--quiet=false", "--input_range", "-1,1"])
-        ['prune', '--overwrite', '--noquiet', '--input_range', '-1,1']
-    """
-    found, rest = [], False
-    for word in words:
-        rest = rest or word == "--"
-        match = None if rest else re.fullmatch(r"-{1,2}([a-z]\w+)(=.*)?", word, re.DOTALL)
-        if match is not None:
-            name, value = match[1], match[2] or ""
-            truth = _TRUTHS.get(value[1:].lower()) if name in SWITCHES else None
-            word = f"--{name}{value}" if truth is None else f"--{truth}{name}"
-        found.append(word)
-    return found
-
-
-SWITCHES = ("dense_per_tensor", "force", "json", "overwrite", "quiet", "trust")
-_TRUTHS = dict.fromkeys(("true", "t", "1", "yes", "y"), "")
-_TRUTHS |= dict.fromkeys(("false", "f", "0", "no", "n"), "no")
-
-
-def comma_list(text: str) -> list[str]:
-    """`"a, b"` is `["a", "b"]`."""
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def parser() -> Parser:
@@ -83,6 +53,10 @@ def parser() -> Parser:
     return top
 
 
+CERTIFIED = 100
+"""Inputs that are certified where nothing else is said."""
+
+
 def _fill_prune(to: Any) -> None:
     to.add_argument("source", metavar="MODEL", help="what is pruned")
     to.add_argument("out", metavar="OUT", help="where the smaller network goes")
@@ -90,7 +64,15 @@ def _fill_prune(to: Any) -> None:
     _add_choice(to.add_argument_group("what is removed"))
     _add_pruning(to.add_argument_group("how"))
     _add_outputs(to.add_argument_group("what is written"))
-    _add_measuring(to.add_argument_group("what is measured before and after"))
+    measuring = to.add_argument_group("what is measured before and after")
+    _add_measuring(measuring)
+    measuring.add_argument(
+        "--certify",
+        type=float,
+        metavar="EPS",
+        help=f"also prove, for points within EPS of the first {CERTIFIED} inputs of --data, how far the networks can be"
+        " apart; see the command certify",
+    )
 
 
 def _fill_inspect(to: Any) -> None:
@@ -128,7 +110,7 @@ def _fill_certify(to: Any) -> None:
     to.add_argument(
         "--num_inputs",
         type=int,
-        default=100,
+        default=CERTIFIED,
         help="how many of the inputs, from the first (default: %(default)s)",
     )
     _add_range(to)
@@ -212,9 +194,11 @@ def _fill_demo(to: Any) -> None:
 def _add_choice(to: Any) -> None:
     to.add_argument(
         "--target",
-        type=float,
+        type=fractions,
         default=0.5,
-        help="fraction to remove, at least 0 and below 1 (default: %(default)s)",
+        metavar="FRACTION",
+        help="fraction to remove, at least 0 and below 1, or fractions by layer, of which others lose nothing, such as"
+        " conv_3=0.7,dense_1=0.5 (default: %(default)s)",
     )
     to.add_argument(
         "--method",

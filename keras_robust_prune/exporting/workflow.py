@@ -23,6 +23,7 @@ from keras_robust_prune.pruning.prune import prune
 from keras_robust_prune.pruning.report import Measured, measure
 from keras_robust_prune.pruning.report import report as page_of
 from keras_robust_prune.pruning.result import PruningResult
+from keras_robust_prune.verify.certificate import Certificate, certify
 
 # Inputs on which int8 ranges are measured.
 INT8_INPUTS = 256
@@ -36,20 +37,26 @@ class Outcome:
         result: of pruning.
         report: everything that was measured.
         written: the paths of all that was written.
+        certificate: what was proven of both networks, if it was asked for.
     """
 
     result: PruningResult
     report: Report
     written: tuple[str, ...]
+    certificate: Certificate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure as plain values, ready for JSON."""
         pairs = [[item.to_dict() for item in pair] for pair in self.report.pairs]
         found = {before["name"]: {"before": before, "after": after} for before, after in pairs}
-        return {**self.result.to_dict(), "measured": found, "written": list(self.written)}
+        proven = {} if self.certificate is None else {"certificate": self.certificate.to_dict()}
+        written = {"written": list(self.written)}
+        return {**self.result.to_dict(), "measured": found, **proven, **written}
 
     def __str__(self) -> str:
-        return "\n".join(["", str(self.report), *(f"Written: {path}" for path in self.written)])
+        proven = [] if self.certificate is None else ["", f"Certificate: {self.certificate}", ""]
+        written = (f"Written: {path}" for path in self.written)
+        return "\n".join(["", str(self.report), *proven, *written])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +73,7 @@ class Job:
         report: where the page goes, if anywhere.
         labelled: inputs and labels to measure on, if any.
         attacks: what is measured besides accuracy.
+        certified: inputs to certify both networks around, and the radius; see `certify`.
         overwrite: whether outputs may replace what is there.
         trust: whether the model's file may run code of its own.
         force: whether a `.tflite` file is written that agrees too little with its model.
@@ -82,6 +90,7 @@ class Job:
     report: str | None = None
     labelled: tuple[Any, Any] | None = None
     attacks: Sequence[str] = ()
+    certified: tuple[Any, float] | None = None
     overwrite: bool = False
     trust: bool = False
     force: bool = False
@@ -105,6 +114,7 @@ class Job:
         outputs.check(self.outputs(), {"MODEL": self.source, **self.inputs}, self.overwrite)
         dense = reading.load(self.source, trust=self.trust)
         writing.check_format(backends.keras_name(dense), self.target)
+        self.can_be_certified(dense)
         begin = time.perf_counter()
         result = prune(dense, input_range=self.input_range, **self.options)
         notes = [f"Pruned by '{result.method}' in {time.perf_counter() - begin:.1f} s."]
@@ -124,12 +134,28 @@ class Job:
         if measured:
             pairs = (*accuracies(measured[0].evaluation, measured[-1].evaluation), *pairs)
         report = Report(result.comparison, pairs, tuple(notes))
+        certificate = self.certificate(result)
         if self.report:
-            text = page_of(result, measured, exported, None, self.hashes(), self.command)
+            text = page_of(result, measured, exported, certificate, self.hashes(), self.command)
             with writing.replacing(self.report, outputs.PAGE, self.overwrite) as draft:
                 draft.write_text(text, encoding="utf-8")
         written = tuple(str(output.path) for output in self.outputs() if not output.resumed)
-        return Outcome(result, report, written)
+        return Outcome(result, report, written, certificate)
+
+    def can_be_certified(self, dense: Any) -> None:
+        """Refuses before the work what would be refused after it."""
+        if self.certified is not None:
+            x, eps = self.certified
+            one = {k: v[:1] for k, v in x.items()} if isinstance(x, Mapping) else x[:1]
+            certify(dense, dense, one, eps, self.input_range, verbose=0)
+
+    def certificate(self, result: PruningResult) -> Certificate | None:
+        """How far both networks can be apart around the inputs that were given for it, proven."""
+        if self.certified is None:
+            return None
+        x, eps = self.certified
+        verbose = self.options.get("verbose", 1)
+        return certify(result.dense, result.graph, x, eps, result.inputs, verbose=verbose)
 
     def seen(self, dense: Any, specs: Sequence[InputSpec]) -> Any:
         """Inputs for int8 to measure activations on: the given ones, or ones made from the network."""
