@@ -46,7 +46,7 @@ class Latency:
     """
 
     table: LatencyTable
-    name = "latency"
+    name, unit = "latency", "ms"
 
     def remaining(self, graph: Graph, groups: Sequence[ChannelGroup]) -> RemainingLatency:
         """Milliseconds as a function of how many units of every group are gone."""

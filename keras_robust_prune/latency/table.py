@@ -47,7 +47,7 @@ class LatencyTable:
     tile: int = 16
 
     def __call__(self, kernel: Kernel) -> float:
-        """Milliseconds, widths rounded up to whole tiles, and in proportion between the entries around them.
+        """Milliseconds, widths between entries rounded up to whole tiles, and in proportion to the entries around them.
 
         Where entries do not surround it, those of the cheapest entry that is at least as wide on both sides.
 
@@ -146,11 +146,14 @@ def _between(
 
 
 def _around(widths: np.ndarray, wanted: int, tile: int) -> tuple[int, int, float]:
-    """The widths below and above a width rounded up to a tile, and how far it is from the first to the second."""
+    """The widths below and above a width rounded up to a tile, and how far it is from the first to the second.
+
+    Up to a tile, but not past the next entry: what was timed at 8 channels is no guess of 16.
+    """
     listed = sorted({int(width) for width in widths})
-    whole = min(-(-wanted // tile) * tile, listed[-1])
-    if wanted > whole:
+    if wanted > listed[-1]:
         return -1, -1, 1.0
+    whole = min(-(-wanted // tile) * tile, next(width for width in listed if width >= wanted))
     above = next(width for width in listed if width >= whole)
     below = max((width for width in listed if width <= whole), default=above)
     return below, above, (whole - below) / (above - below) if above > below else 1.0

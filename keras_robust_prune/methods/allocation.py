@@ -93,16 +93,16 @@ def allocate(
         protected: Groups that give only once nothing else is left.
 
     Returns:
-        One mapping per fraction: what remains is at most `1 - fraction` of the total, and more than
-        that before the last unit (or block) went, unless nothing is left to remove.
+        One mapping per fraction: what remains is at most `1 - fraction` of the total, unless nothing is left to
+        remove, and no unit (or block) that went in that step could have stayed.
     """
     gone = dict.fromkeys(widths, 0)
     rising = {name: np.maximum.accumulate(np.asarray(curve)) for name, curve in curves.items()}
     steps: list[Mapping[str, int]] = []
     left = remaining(gone)
     for fraction in fractions:
-        budget = (1.0 - fraction) * remaining.total
-        while left > budget + 1e-6 * remaining.total:
+        budget, slack = (1.0 - fraction) * remaining.total, 1e-6 * remaining.total
+        while left > budget + slack:
             best, price = None, (True, np.inf)
             for name, width in widths.items():
                 after = gone[name] + _block(width - gone[name], round_to)
@@ -116,14 +116,51 @@ def allocate(
                 cost = float(rising[name][gone[name] : after].sum())
                 if rest >= left:
                     continue
-                value = (name in protected, (cost + 1e-12) / (left - rest))
+                # What is saved beyond the budget is not worth anything.
+                value = (name in protected, (cost + 1e-12) / (left - max(rest, budget)))
                 if value < price:
                     best, price = (name, after, rest), value
             if best is None:
                 break
             gone[best[0]], left = best[1], best[2]
+        if left <= budget + slack:
+            floor = steps[-1] if steps else dict.fromkeys(widths, 0)
+            _give_back(gone, floor, rising, remaining, budget + slack, round_to, protected)
+            left = remaining(gone)
         steps.append(dict(gone))
     return tuple(steps)
+
+
+def _give_back(
+    gone: dict[str, int],
+    floor: Mapping[str, int],
+    rising: Mapping[str, np.ndarray],
+    remaining: Remaining,
+    budget: float,
+    round_to: int,
+    protected: Collection[str],
+) -> None:
+    """Units come back for which a budget still has room, those first that cost most for what they take of it."""
+    left = remaining(gone)
+    while True:
+        best, worth = None, (False, 0.0)
+        for name, count in gone.items():
+            back, rest = count, np.inf
+            while (fewer := back - min(round_to, back)) >= floor[name] and back:
+                more = remaining({**gone, name: fewer})
+                # On one stair they come all the way.
+                if more > (budget if back == count else max(rest, left)):
+                    break
+                back, rest = fewer, more
+            if back == count:
+                continue
+            cost = float(rising[name][back:count].sum())
+            value = (name in protected, (cost + 1e-12) / max(rest - left, 1e-9 * remaining.total))
+            if value > worth:
+                best, worth = (name, back, rest), value
+        if best is None:
+            return
+        gone[best[0]], left = best[1], best[2]
 
 
 def _block(width: int, round_to: int) -> int:

@@ -111,22 +111,23 @@ def uniform_counts(problem: Problem, fractions: Sequence[float]) -> tuple[Mappin
     """After each step, how many units of every group are gone: the same fraction of each.
 
     With a target per group each gives its own, in as many parts as there are steps. For `measure="units"` the same
-    fraction is the step's. For parameters, multiplications and what a device counts it is
-    the least for which the network's total falls by the step's fraction; where several groups come to their next unit,
-    or to the next stair of a device, at that fraction, no more of them go there than it takes.
+    fraction is the step's. For whatever else it is the least for which the network's total falls by the step's
+    fraction. In the end groups give less where the rest of the budget has room for it: units, and stairs of a device,
+    go whole, so that one fraction for all may take more than was asked for.
     """
     groups = problem.groups.groups
     if problem.per_group is not None:
         return _each_its_own(problem, problem.per_group, fractions)
-    if problem.measure == "units":
+    if problem.measure == "units" or not fractions:
         return removed_per_group(groups, fractions, problem.round_to)
     remaining = Remaining(problem.graph, groups, problem.measure)
+    end = _least(problem, remaining, fractions[-1])
     found: list[Mapping[str, int]] = []
-    for fraction in fractions:
-        gone = _least(problem, remaining, fraction)
+    for fraction in fractions[:-1]:
+        _, gone = _ends(problem, remaining, fraction, {})
         last = found[-1] if found else dict.fromkeys(gone, 0)
-        found.append({name: max(count, last[name]) for name, count in gone.items()})
-    return tuple(found)
+        found.append({name: min(max(count, last[name]), end[name]) for name, count in gone.items()})
+    return (*found, end)
 
 
 def _each_its_own(
@@ -144,18 +145,51 @@ def _each_its_own(
 
 
 def _least(problem: Problem, remaining: Remaining, fraction: float) -> Mapping[str, int]:
-    """The fewest units, the same fraction of every group, that make up a fraction of the total; by bisection."""
-    budget = (1.0 - fraction) * remaining.total * (1 + 1e-9)
+    """The fewest units that make up a fraction of the total, every group giving the same fraction of its own.
+
+    Where a group's next unit exceeds the budget the group is settled, and the others go on to give less.
+    """
+    budget = _budget(remaining, fraction)
+    settled: dict[str, int] = {}
+    while len(settled) < len(problem.groups.groups):
+        few, many = _ends(problem, remaining, fraction, settled)
+        for name, count in few.items():
+            if count != many[name] and remaining(fewer := {**many, name: count}) <= budget:
+                many = fewer
+        stuck = {name: count for name, count in many.items() if count != few[name]}
+        if not stuck:
+            return many
+        settled |= stuck
+    return settled
+
+
+def _ends(
+    problem: Problem, remaining: Remaining, fraction: float, settled: Mapping[str, int]
+) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Where the same fraction of every group begins to make up a fraction of the total: too few units, and enough.
+
+    By bisection; both are the same where no unit need go. Settled groups give what they give.
+    """
+    budget = _budget(remaining, fraction)
+
+    def given(share: float) -> dict[str, int]:
+        (gone,) = removed_per_group(problem.groups.groups, (share,), problem.round_to)
+        return {**gone, **settled}
+
     lower, upper = 0.0, 1.0 - 1e-6
-    few, many = removed_per_group(problem.groups.groups, (lower, upper), problem.round_to)
-    for _ in range(40):
+    few, many = given(lower), given(upper)
+    if remaining(few) <= budget:
+        return few, few
+    widest = max(problem.groups.widths.values())
+    while upper - lower > 0.5 / widest**2:  # two groups come to their next units no nearer together
         middle = (lower + upper) / 2
-        (gone,) = removed_per_group(problem.groups.groups, (middle,), problem.round_to)
+        gone = given(middle)
         if remaining(gone) <= budget:
             upper, many = middle, gone
         else:
             lower, few = middle, gone
-    for name, count in few.items():
-        if remaining(fewer := {**many, name: count}) <= budget:
-            many = fewer
-    return many
+    return few, many
+
+
+def _budget(remaining: Remaining, fraction: float) -> float:
+    return (1.0 - fraction) * remaining.total * (1 + 1e-9)

@@ -7,14 +7,13 @@ units of every group are gone. Write one of your own for whatever a device is sh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.latency.files import whole_file
 from keras_robust_prune.methods.allocation import Remaining
 from keras_robust_prune.surgery.groups import ChannelGroup
-from keras_robust_prune.surgery.plan import Plan
 
 # Bytes of a kernel's entry, and of what is stored for each of its output channels: bias, scales and zero points.
 _BYTES = {"float32": (4, 4), "float16": (2, 2), "dynamic": (1, 16), "int8": (1, 28)}
@@ -59,7 +58,7 @@ class Bytes:
     """
 
     quantize: str = "float32"
-    name = "bytes"
+    name = unit = "bytes"
 
     def __post_init__(self) -> None:
         if self.quantize not in _BYTES:
@@ -106,7 +105,7 @@ def _sizes(graph: Graph, quantize: str) -> dict[tuple[str, str], float]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Limits:
-    """Several measures at once: what is left is the one that exceeds its limit most.
+    """Several measures at once: what is left is how far they exceed their limits, each as a share of its own.
 
     Attributes:
         limits: what may be left of each measure: a fraction of the dense network in (0, 1], or text with a unit, such
@@ -128,24 +127,37 @@ class Limits:
         """What has to be removed, as a fraction of how far the network is from its limits."""
         return max(0.0, 1.0 - 1.0 / self.remaining(graph, groups).total)
 
-    def remaining(self, graph: Graph, groups: Sequence[ChannelGroup]) -> _Worst:
-        """How far the network is from its limits: 1 where it just keeps them."""
-        parts = []
+    def remaining(self, graph: Graph, groups: Sequence[ChannelGroup]) -> Left:
+        """How far the network is from its limits: 1 where it keeps them all."""
+        return _Excess([(left, most) for _, left, most in self.parts(graph, groups)])
+
+    def parts(
+        self, graph: Graph, groups: Sequence[ChannelGroup]
+    ) -> Iterator[tuple[Measure, Left, float]]:
+        """Every measure, what is left of it, and how much of it may be."""
         for key, limit in self.limits.items():
-            left = measure_for(key).remaining(graph, groups)
-            parts.append((left, _absolute(limit, left.total)))
-        return _Worst(parts)
+            measure = measure_for(key)
+            left = measure.remaining(graph, groups)
+            yield measure, left, _absolute(limit, left.total)
 
 
-class _Worst:
-    """The largest of several shares of a limit."""
+class _Excess:
+    """The mean of shares of limits, a limit that is kept counting as 1.
+
+    Of the largest share alone nothing would be saved while another measure is as far from its limit: whole groups went
+    until both had moved.
+    """
 
     def __init__(self, parts: Sequence[tuple[Left, float]]) -> None:
         self._parts = parts
-        self.total = max(left.total / limit for left, limit in parts)
+        self.total = self({})
 
     def __call__(self, gone: Mapping[str, int]) -> float:
-        return max(left(gone) / limit for left, limit in self._parts)
+        return _excess([left(gone) / most for left, most in self._parts])
+
+
+def _excess(shares: Sequence[float]) -> float:
+    return sum(max(share, 1.0) for share in shares) / len(shares)
 
 
 _UNITS = {"ms": 1.0, "s": 1000.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "": 1.0}
@@ -176,6 +188,7 @@ class Counted:
     """
 
     name: str
+    unit = ""
 
     def remaining(self, graph: Graph, groups: Sequence[ChannelGroup]) -> Left:
         """Their number as a function of how many units of every group are gone."""
@@ -208,14 +221,75 @@ def measure_for(given: Any) -> Measure:
     )
 
 
-def removed_of(measure: Any, graph: Graph, groups: Sequence[ChannelGroup], plan: Plan) -> float:
-    """Which fraction of a measure a plan removes.
+@dataclasses.dataclass(frozen=True)
+class Amount:
+    """How much of a measure a network has.
+
+    Attributes:
+        name: of the measure.
+        unit: what it is counted in.
+        before, after: pruning; predicted where the measure predicts.
+        most: how much there may be.
+
+    Example:
+        >>> print(Amount("latency", "ms", 1.0, 0.48, 0.5))
+        latency 0.48 ms, at most 0.5, 1 before
+    """
+
+    name: str
+    unit: str
+    before: float
+    after: float
+    most: float
+
+    def __str__(self) -> str:
+        before, after, most = (
+            f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+            for value in (self.before, self.after, self.most)
+        )
+        return f"{' '.join([self.name, after, self.unit]).strip()}, at most {most}, {before} before"
+
+
+def amounts(
+    measure: Any,
+    target: float,
+    graph: Graph,
+    groups: Sequence[ChannelGroup],
+    gone: Mapping[str, int],
+) -> tuple[Amount, ...]:
+    """How much of each measure is left.
 
     Args:
         measure: a name or a value, see `measure_for`.
+        target: which fraction of it is to go; limits say it themselves.
         graph: the dense network.
         groups: of it.
-        plan: what goes.
+        gone: how many units of every group are gone.
     """
-    left = measure_for(measure).remaining(graph, groups)
-    return 1.0 - left({name: int(gone.sum()) for name, gone in plan.dropped.items()}) / left.total
+    found = measure_for(measure)
+    if isinstance(found, Limits):
+        parts = list(found.parts(graph, groups))
+    else:
+        left = found.remaining(graph, groups)
+        parts = [(found, left, (1.0 - target) * left.total)]
+    return tuple(
+        Amount(item.name, getattr(item, "unit", ""), left.total, left(gone), most)
+        for item, left, most in parts
+    )
+
+
+def removed_of(found: Sequence[Amount]) -> float:
+    """Which fraction is gone of an amount, or of how far several are from their limits.
+
+    Example:
+        >>> bytes_, time = Amount("bytes", "", 100, 50, 50), Amount("latency", "ms", 3.0, 1.5, 1.0)
+        >>> (
+        ...     removed_of([bytes_]),
+        ...     removed_of([bytes_, time]),
+        ... )  # 1 - 50 / 100, and 1 - (1 + 1.5) / (2 + 3)
+        (0.5, 0.5)
+    """
+    if len(found) == 1:
+        return 1.0 - found[0].after / found[0].before
+    after = _excess([item.after / item.most for item in found])
+    return 1.0 - after / _excess([item.before / item.most for item in found])

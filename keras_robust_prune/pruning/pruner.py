@@ -301,7 +301,8 @@ class Pruner:
             inputs=self.inputs,
             measure=target.name,
             asked=target.asked,
-            removed=target.removed(graph, self.plan),
+            amounts=(left := target.amounts(self.plan)),
+            removed=target.removed(graph, self.plan, left),
             missed=self.missed,
             origin=self._origin,
         )
@@ -320,10 +321,8 @@ class Pruner:
         own = getattr(self._method, "step", PUBLISHED_STEP)
         problem = self._problem(0)
         fractions = problem.fractions(own or problem.total or 1.0)
-        asked, round_to = max(fractions, default=0.0), self._options["round_to"]
-        return Target(
-            self._wanted["measure"], asked, self.dense, self.groups, round_to, len(fractions)
-        )
+        given = (self._wanted["measure"], max(fractions, default=0.0), self.dense, self.groups)
+        return Target(*given, self._options["round_to"], len(fractions))
 
     def _problem(self, verbose: int, stages: Stages = NONE) -> Problem:
         given = {**self._wanted, **self._options, "verbose": verbose, "stages": stages}

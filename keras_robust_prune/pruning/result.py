@@ -12,6 +12,7 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.outputs import PAGE, Output, check
 from keras_robust_prune.keras_io.writing import replacing
+from keras_robust_prune.methods.measures import Amount
 from keras_robust_prune.methods.problem import Method
 from keras_robust_prune.pruning.origin import Origin
 from keras_robust_prune.pruning.plotting import drawn
@@ -66,6 +67,7 @@ class PruningResult:
         measure: what the target counts.
         asked: the fraction of it that was to be removed.
         removed: the fraction that was removed; beside `asked` where widths allow no better.
+        amounts: what is left, in its own unit, of each measure that is predicted for a file or a device.
         origin: what was asked, and how to ask it again.
         missed: how clearly that misses `asked`, and why; empty if it does not.
         criterion: what was asked with `stop=`, and what the model keeps of it, measured again.
@@ -85,6 +87,7 @@ class PruningResult:
     asked: float = 0.0
     removed: float = 0.0
     missed: str = ""
+    amounts: tuple[Amount, ...] = ()
     origin: Origin | None = None
 
     @property
@@ -114,9 +117,11 @@ class PruningResult:
     def notes(self) -> tuple[str, ...]:
         """What else there is to say: method, tier, what was asked for and what came of it."""
         notes = [f"method: {self.method}", f"decided on {self.tier}"]
-        notes.append(
-            f"removed {self.removed:.1%} of the {self.measure}, {self.asked:.1%} asked for"
-        )
+        if len(self.amounts) < 2:
+            notes.append(
+                f"removed {self.removed:.1%} of the {self.measure}, {self.asked:.1%} asked for"
+            )
+        notes += [f"predicted {amount}" for amount in self.amounts]
         notes += [f"input {spec}" for spec in self.inputs]
         if self.stopped:
             notes.append(f"stopped early: {self.stopped}")
@@ -143,6 +148,7 @@ class PruningResult:
         named = ("method", "tier", "measure", "asked", "removed", "missed", "stopped", "criterion")
         return {
             **{name: getattr(self, name) for name in named},
+            "amounts": [dataclasses.asdict(amount) for amount in self.amounts],
             "params": [before.params, after.params],
             "macs": [before.macs, after.macs],
             "units": {name: [n, len(self.plan.kept(name))] for name, n in self.plan.widths.items()},

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from keras_robust_prune.graph.graph import Graph
-from keras_robust_prune.methods.measures import removed_of
+from keras_robust_prune.methods.measures import Amount, amounts, removed_of
 from keras_robust_prune.methods.problem import COUNTED
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.groups import ChannelGroups
@@ -50,17 +51,29 @@ class Target:
         """Whether it is counted on the network; else it is predicted for a file or a device."""
         return isinstance(self.measure, str) and self.measure in COUNTED
 
-    def removed(self, pruned: Graph, plan: Plan) -> float:
+    def amounts(self, plan: Plan) -> tuple[Amount, ...]:
+        """How much is left of what is predicted for a file or a device, and how much there may be.
+
+        Args:
+            plan: what went.
+        """
+        if self.counted:
+            return ()
+        gone = {name: int(dropped.sum()) for name, dropped in plan.dropped.items()}
+        return amounts(self.measure, self.asked, self.dense, self.groups.groups, gone)
+
+    def removed(self, pruned: Graph, plan: Plan, left: Sequence[Amount] = ()) -> float:
         """The fraction that is gone.
 
         Args:
             pruned: the network after, cut.
             plan: what went.
+            left: what `amounts` says of it, if that is known already.
         """
         if self.measure == "units":
             return plan.fraction
         if not self.counted:
-            return removed_of(self.measure, self.dense, self.groups.groups, plan)
+            return removed_of(left or self.amounts(plan))
         before, after = (
             num_macs(graph) if self.measure == "macs" else graph.num_params
             for graph in (self.dense, pruned)
@@ -69,13 +82,15 @@ class Target:
 
     def missed(self, pruned: Graph, plan: Plan) -> str:
         """What to say where it was clearly missed; empty where it was not."""
-        removed = self.removed(pruned, plan)
+        removed = self.removed(pruned, plan, left := self.amounts(plan))
         # What a device counts comes in stairs: the last one may take more than was asked for.
         beside = abs(removed - self.asked) if self.counted else self.asked - removed
         widths = plan.widths.values()  # whole units: each group may be beside by one
         if beside <= max(MISSED, len(widths) / sum(widths)):
             return ""
         told = f"{removed:.1%} of the {self.name} were removed, {self.asked:.1%} were asked for"
+        if len(left) > 1:
+            told = "; ".join(str(item) for item in left if item.after > item.most)
         if removed > self.asked:
             step = f" in steps of {self.round_to} (round_to)" if self.round_to > 1 else ""
             return f"{told}: units go whole{step}, and the last of them took more. A smaller round_to comes nearer."

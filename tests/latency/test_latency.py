@@ -95,8 +95,8 @@ def test_between_entries_it_goes_up_and_beyond_them_it_refuses() -> None:
         2,
         1,
     ]
-    # A wider entry that happens to be faster counts: whoever pads to it is as fast.
-    assert LatencyTable({CONV: 1.0, CONV.of_widths(4, 4): 2.0})(CONV.of_widths(4, 4)) == 1.0
+    # What was timed counts, though a wider one happened to be faster.
+    assert LatencyTable({CONV: 1.0, CONV.of_widths(4, 4): 2.0})(CONV.of_widths(4, 4)) == 2.0
     with pytest.raises(ValueError, match=r"of toy ends before CONV_2D 3x3/2 6x6 4-9.*probes"):
         table(CONV.of_widths(4, 9))
     with pytest.raises(ValueError, match="ends before"):
@@ -118,6 +118,14 @@ def test_inside_the_grid_it_goes_up_to_a_tile_and_in_proportion() -> None:
     diagonal = LatencyTable({each.of_widths(a, a): a / 10 for a in (16, 64)}, tile=16)
     assert diagonal(each.of_widths(20, 20)) == pytest.approx(3.2)
     assert diagonal(each.of_widths(64, 64)) == pytest.approx(6.4)
+
+
+def test_an_entry_below_a_tile_counts() -> None:
+    """Eight channels were said to take what sixteen take, though both had been timed: narrow layers saved nothing."""
+    times = {CONV.of_widths(4, b): b / 10 for b in (4, 8, 16, 32, 64)}
+    table = LatencyTable(times, tile=16)
+    found = [table(CONV.of_widths(4, b)) for b in (4, 5, 8, 9, 16, 17, 32, 33)]
+    assert found == pytest.approx([0.4, 0.8, 0.8, 1.6, 1.6, 3.2, 3.2, 4.8])
 
 
 def test_tiles_of_devices() -> None:

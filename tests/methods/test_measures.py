@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from networks import network
 
 import keras_robust_prune as krp
-from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.latency.files import whole_file
 from keras_robust_prune.latency.kernels import kernels_of
 from keras_robust_prune.latency.prediction import Latency
 from keras_robust_prune.latency.table import LatencyTable
 from keras_robust_prune.methods.allocation import Remaining, allocate
+from keras_robust_prune.methods.budgets import uniform_counts
 from keras_robust_prune.methods.measures import Bytes, Limits, measure_for
+from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -98,3 +104,79 @@ def test_what_cannot_be_counted_is_refused_with_the_way_out(measure: str, fix: s
         krp.prune(network("mlp"), 0.5, measure=measure, method="norm", verbose=0)
     with pytest.raises(ValueError, match="one of float32, float16"):
         Bytes("int4")
+
+
+def wide() -> Graph:
+    """Four layers whose widths are powers of two, one of which takes most of the time."""
+    layers = backends.tf_keras().layers
+    stack: list[Any] = [layers.Input((16, 16, 3))]
+    for width, stride in ((64, 1), (64, 1), (128, 2), (128, 2)):
+        stack.append(layers.Conv2D(width, 3, strides=stride, padding="same", activation="relu"))
+    stack += [layers.GlobalAveragePooling2D(), layers.Dense(256, "relu"), layers.Dense(4)]
+    return read(backends.tf_keras().Sequential(stack))
+
+
+def in_tiles(graph: Graph, tile: int = 16) -> Latency:
+    """A device whose kernels compute so many channels at once."""
+    times = {}
+    for use in kernels_of(graph):
+        kernel = use.kernel
+        for a in {3, *range(tile, kernel.channels_in + 1, tile)}:
+            for b in {4, *range(tile, kernel.channels_out + 1, tile)}:
+                work = kernel.height * kernel.width * kernel.rows * kernel.columns
+                times[kernel.of_widths(a, b)] = a * b * work * 1e-6
+    return Latency(LatencyTable(times, tile=tile))
+
+
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("round_to", [1, 8, 16])
+def test_half_of_the_milliseconds_is_half(target: float, round_to: int) -> None:
+    """All layers came to their next stair at once, and of a budget of half a third was left."""
+    graph, measure = wide(), in_tiles(wide())
+    groups = find_groups(graph)
+    left = Remaining(graph, groups.groups, measure)
+    problem = Problem(graph, groups, target=target, measure=measure, round_to=round_to)
+    curves = {g.name: np.linspace(0.1, 1, g.num_units - 1) for g in groups.groups}
+    for counts in (
+        uniform_counts(problem, problem.fractions(1 / 16)),
+        allocate(curves, groups.widths, left, (target / 2, target), round_to),
+    ):
+        assert 0.9 * (1 - target) < left(counts[-1]) / left.total <= 1 - target + 1e-5
+        for name, count in counts[-1].items():
+            assert [c[name] for c in counts] == sorted(c[name] for c in counts)
+            # Widths end on a stair: one unit more is a stair more, and there is no room for it.
+            assert count == 0 or (groups.widths[name] - count) % 16 == 0
+
+
+@pytest.mark.parametrize("method", ["uniform", "by cost"])
+def test_several_limits_take_no_more_than_they_ask_for(method: str) -> None:
+    """Units that saved only what was not farthest from its limit saved nothing, and whole groups went until all did."""
+    graph = wide()
+    limits = Limits({"params": 0.6, in_tiles(graph): 0.6, "macs": 0.65})
+    groups = find_groups(graph)
+    left = Remaining(graph, groups.groups, limits)
+    target = limits.target(graph, groups.groups)
+    problem = Problem(graph, groups, target=target, measure=limits)
+    curves = {g.name: np.linspace(0.1, 1, g.num_units - 1) for g in groups.groups}
+    if method == "uniform":
+        (gone,) = uniform_counts(problem, (target,))
+    else:
+        (gone,) = allocate(curves, groups.widths, left, (target,))
+    shares = [part(gone) / most for _, part, most in limits.parts(graph, groups.groups)]
+    assert max(shares) <= 1 + 1e-5
+    assert max(shares) > 0.9
+    assert min(shares) > 0.75
+
+
+def test_a_result_says_what_is_left_in_its_own_unit() -> None:
+    measure = in_tiles(wide())
+    limits = {measure: 0.6, "macs": 0.65}
+    result = krp.prune(build(wide()), limits=limits, method="norm", verbose=0)
+    time, macs = result.amounts
+    assert (time.name, time.unit, macs.name) == ("latency", "ms", "macs")
+    assert time.before == pytest.approx(krp.latency.predict(result.dense, measure.table))
+    assert time.after == pytest.approx(krp.latency.predict(result.model, measure.table))
+    assert 0.9 < max(time.after / time.most, macs.after / macs.most) <= 1 + 1e-6
+    assert f"predicted {time}" in result.summary()
+    assert result.to_dict()["amounts"][1]["after"] == macs.after
+    assert krp.prune(network("mlp"), 0.5, method="norm", verbose=0).amounts == ()
