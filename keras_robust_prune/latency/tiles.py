@@ -1,7 +1,7 @@
 """Widths that a device's kernels like: multiples of the tile in which they compute output channels.
 
 A kernel computes whole tiles: 17 channels take as long as 32 where the tile is 16. Pruning to such widths wastes
-nothing (`round_to=`).
+nothing (`device=`, or `round_to=` by hand).
 
 | device | float32 | float16, int8 | where from |
 |---|---|---|---|
@@ -33,7 +33,7 @@ _ALIKE = 1.08
 
 
 def tile(device: str, dtype: str = "float32") -> int:
-    """Of what widths should be multiples on a device: `krp.prune(model, round_to=krp.latency.tile("cpu", "int8"))`.
+    """Of what widths should be multiples on a device: what `krp.prune(model, device=("cpu", "int8"))` takes.
 
     Args:
         device: `"cpu"` (Arm64, XNNPACK), `"gpu"`, `"hexagon"`, or `"host"`, which is measured.
@@ -52,6 +52,26 @@ def tile(device: str, dtype: str = "float32") -> int:
     if device == HOST:
         return measured_tile("int8" if dtype.startswith("int8") else "float32")
     return _TILES[device][small]
+
+
+def width_step(round_to: int, device: str | tuple[str, str] | None) -> int:
+    """Of what widths become multiples, from what is asked: a number, or a device with or without the file's type.
+
+    Raises:
+        ValueError: both are asked for, or the device is unknown.
+
+    Example:
+        >>> width_step(4, None), width_step(1, "cpu"), width_step(1, ("cpu", "int8"))
+        (4, 8, 16)
+    """
+    if device is None:
+        return round_to
+    if round_to != 1:
+        raise ValueError(
+            f"round_to={round_to} and device={device!r} both say what widths are multiples of: leave one out."
+        )
+    name, *dtype = (device,) if isinstance(device, str) else device
+    return tile(name, *dtype)
 
 
 def measured_tile(dtype: str) -> int:

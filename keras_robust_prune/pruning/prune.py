@@ -24,6 +24,7 @@ def prune(
     calibration: Any = None,
     keep: Iterable[str] = (),
     round_to: int = 1,
+    device: str | tuple[str, str] | None = None,
     seed: int = 0,
     stop: str | None = None,
     minutes: float | None = None,
@@ -59,6 +60,9 @@ def prune(
             joined by synthetic ones, which count alike).
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.
+        device: instead of `round_to`: widths that waste no tile of a device's kernels, see `krp.latency.tile`:
+            `"cpu"` (of a phone), `"gpu"`, `"hexagon"` or `"host"`, with the type of the file if not float32, e.g.
+            `("cpu", "int8")`. For targets of the whole network, where one layer gives what another cannot.
         seed: of everything that is drawn; the same call gives the same plan.
         stop: a stopping criterion, e.g. `"pgd@0.05>=0.9*dense"`.
         minutes: about how long `"robust"` may take, instead of what the network's size asks for and what it announces
@@ -98,6 +102,7 @@ def prune(
         calibration=calibration,
         keep=keep,
         round_to=round_to,
+        device=device,
         seed=seed,
         trust=trust,
     )

@@ -21,6 +21,7 @@ from keras_robust_prune.keras_io.distributing import Replicas, on_several_worker
 from keras_robust_prune.keras_io.outputs import CHECKPOINT, Output, check
 from keras_robust_prune.keras_io.quantised import refuse_quantised
 from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.latency.tiles import width_step
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.constants import without_dead_units
 from keras_robust_prune.methods.measures import Limits
@@ -62,6 +63,7 @@ class Pruner:
             path of an `.npz` file or of a folder of pictures, or a `tf.data.Dataset`.
         keep: names of layers whose units stay.
         round_to: widths that remain become multiples of it.
+        device: instead of `round_to`, whose kernels they shall fit; see `prune`.
         seed: of everything that is drawn.
         trust: whether a model's file may run code of its own; see `krp.load`.
 
@@ -89,6 +91,7 @@ class Pruner:
         calibration: Any = None,
         keep: Iterable[str] = (),
         round_to: int = 1,
+        device: str | tuple[str, str] | None = None,
         seed: int = 0,
         trust: bool = False,
     ) -> None:
@@ -109,13 +112,14 @@ class Pruner:
             "calibration": "weights"
             if isinstance(calibration, str) and calibration == "weights"
             else None,
-            "round_to": round_to,
+            "round_to": width_step(round_to, device),
             "seed": seed,
         }
         self._keep = keep
         self._source, self._seconds = given, 0.0
         self._call: dict[str, Any] = {"input_range": input_range, "calibration": calibration}
-        self._call |= {"keep": keep, "round_to": round_to, "seed": seed, "trust": trust}
+        self._call |= {"keep": keep, "round_to": round_to, "device": device}
+        self._call |= {"seed": seed, "trust": trust}
         self._read = {"model": model} if isinstance(model, (str, Path)) else {}
         self._masked: Any = None
         self._metrics: dict[str, Any] = {}
@@ -232,9 +236,8 @@ class Pruner:
         with Steps(self._target, verbose, self.state.step) as told:
             for state in self._method.steps(problem):
                 for callback in callbacks:  # ours may look at more than what Keras hands over
-                    getattr(callback, "on_pruning_step", _ignored)(
-                        state, problem, self._method.name
-                    )
+                    if hasattr(callback, "on_pruning_step"):
+                        callback.on_pruning_step(state, problem, self._method.name)
                 if self._criterion is not None:
                     broken = self._criterion.failed_by(cut(state.graph, self.groups, state.plan))
                     if broken:
@@ -387,10 +390,6 @@ class Pruner:
 def _no_loss(labels: Any, outputs: Any) -> Any:
     """Stands in where no loss is asked for: nothing is trained."""
     return backends.tensorflow().zeros(())
-
-
-def _ignored(*args: Any) -> None:
-    """Nothing is told."""
 
 
 def _defaults() -> dict[str, Any]:

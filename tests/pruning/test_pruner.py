@@ -210,6 +210,26 @@ def test_wrong_arguments_are_refused_with_the_way_out(arguments, fix):
         prune(network("mlp"), **given)
 
 
+@pytest.mark.parametrize(("device", "tile"), [("gpu", 4), ("cpu", 8), (("cpu", "int8"), 16)])
+def test_widths_fit_the_kernels_of_a_device(device, tile):
+    tf_keras = backends.tf_keras()
+    layers = [tf_keras.Input((8,)), *(tf_keras.layers.Dense(64) for _ in range(3))]
+    result = prune(
+        tf_keras.Sequential(layers), measure="macs", device=device, method="norm", verbose=0
+    )
+    widths = [layer.units for layer in result.model.layers]
+    assert min(widths) < 64
+    assert all(width % tile == 0 for width in widths)
+    assert "device=" in result.origin.call
+
+
+def test_a_device_and_a_number_contradict_each_other():
+    with pytest.raises(ValueError, match=r"round_to=8 and device='cpu'.*leave one out"):
+        prune(network("mlp"), round_to=8, device="cpu", verbose=0)
+    with pytest.raises(ValueError, match="'tpu', but it is one of"):
+        prune(network("mlp"), device="tpu", verbose=0)
+
+
 def test_plan_replays_on_the_dense_network():
     from keras_robust_prune.keras_io.reading import read
     from keras_robust_prune.surgery.cutting import cut, merge
