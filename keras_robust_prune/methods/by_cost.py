@@ -18,6 +18,7 @@ from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.saliency import norm_saliency
 from keras_robust_prune.methods.selectors import elimination_order
 from keras_robust_prune.methods.stages import Stage
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.activity import Activity, remembered
@@ -50,7 +51,7 @@ class ByCost(Budget):
             return uniform_counts(problem, fractions)
         groups = problem.groups.groups
         protected, curves = {}, {}
-        for group in groups:
+        for group in Progress.over("costs", groups, problem.verbose):
             stage = problem.stages.get(name := f"costs of {group.name}")
             if stage is None:
                 why = self.unknown(run, group)

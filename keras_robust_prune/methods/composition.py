@@ -102,11 +102,15 @@ class Composition:
         if not fractions:
             return
         run = Run(problem, self.synthesis, self.minutes)
-        if problem.verbose and self.reads_inputs and run.reads_inputs:
-            print(self.estimate(run), flush=True)
+        state = problem.first_state()
+        if self.reads_inputs and run.reads_inputs and state.step < len(fractions):
+            if problem.verbose:
+                self._announce(run, len(fractions) - state.step)
+            _ = (
+                run.kinds
+            )  # inputs are the first stage, and no part of the one that asks for them first
         each = problem.per_group is not None
         counts = uniform_counts(problem, fractions) if each else self.budget.counts(run, fractions)
-        state = problem.first_state()
         for step in range(state.step, len(fractions)):
             plan = state.plan if state.plan.widths else Plan.empty(problem.groups)
             state = PruningState(step, state.graph, plan)
@@ -122,6 +126,14 @@ class Composition:
             if self.reads_inputs:
                 state = dataclasses.replace(state, samples=run.samples)
             yield state
+
+    def _announce(self, run: Run, num_steps: int) -> None:
+        """Say how long the stages of a run take, before the first of so many steps."""
+        found = self.estimate(run)
+        print(found, flush=True)
+        repairs = [("repair", found.repair)] * num_steps
+        inputs, end = ("synthetic inputs", found.inputs), ("distillation", found.distillation)
+        Progress.expect([inputs, *repairs, end])
 
     def _remove(
         self,

@@ -23,7 +23,8 @@ class Steps:
 
     def __init__(self, target: Target, verbose: int, done: int = 0) -> None:
         self.target, self.verbose = target, verbose
-        self.progress = Progress("pruning, step", max(target.num_steps, 1), verbose)
+        stage = "pruning, step" if target.num_steps > 1 else "pruning"
+        self.progress = Progress(stage, max(target.num_steps, 1), verbose)
         self.progress.n = self.progress.initial = done
         Lines.written = self.began = self.step_began = time.monotonic()
         self.last = ""

@@ -57,10 +57,35 @@ def test_a_stage_within_another_takes_its_line_and_says_both(
         for _ in range(2):
             shown(out, monkeypatch, 0.0)
         text = out.getvalue()
-    assert len(re.findall(r"pruning, step 2 of 2, repair: +0%, ", text)) >= 2
+    shares = [int(share) for share in re.findall(r"pruning, step 2 of 2, repair: +(\d+)%, ", text)]
+    assert shares[0] == 50  # of the whole, of which one of two steps is done
+    assert shares == sorted(shares)
+    assert len(shares) >= 2
     assert not re.search(r"(^|\r)repair:", text, re.MULTILINE)
     assert "\x1b" not in text
     assert ("\n" in text) == (kind is io.StringIO)
+
+
+def test_share_and_time_left_follow_from_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stages of 30 and 60 seconds, of which the first takes 30 and the second is at half after 15."""
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    out = Terminal()
+    with Progress("pruning", 1, 1, out) as whole:
+        Progress.expect([("inputs", 30.0), ("left out", 99.0), ("distillation", 60.0)])
+        with Progress("inputs", 10, 1, out) as stage:
+            assert str(stage) == "pruning, inputs:   0%, 03:09 left"
+            now += 30
+            stage.update(10)
+            assert str(stage) == "pruning, inputs:  16%, 02:39 left"
+        with Progress("distillation", 10, 1, out) as stage:
+            assert str(stage) == "pruning, distillation:  33%, 01:00 left"
+            now += 15
+            stage.update(5)
+            assert str(stage) == "pruning, distillation:  75%, 00:15 left"  # by its own pace
+            now += 45
+            assert str(stage) == "pruning, distillation:  75%, 01:00 left"  # a share never falls
+        assert whole.share == 0.75
 
 
 def test_lines_that_stay_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
