@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Shape
+from keras_robust_prune.graph.nest import leaves, map_leaves
 from keras_robust_prune.keras_io.symbolic import arguments, flat, is_symbolic, layer_of
 
 JOINING = ("Concatenate", "Stack")
@@ -81,39 +82,32 @@ def _mentions(value: Any, size: int) -> bool:
 def _free_constants(node: Any, operation: Any, output: Any, size: int) -> None:
     """Constants that repeat one sample become that sample."""
     args, kwargs = arguments(node)
+    symbolic = [value for value in leaves((args, kwargs)) if is_symbolic(value)]
+    # What is no operator that broadcasts wants a constant as often as there are samples.
+    joins = type(operation).__name__ in JOINING or hasattr(operation, "weights")
     changed = False
-    inputs: list[Any] = []
 
     def visit(value: Any) -> Any:
         nonlocal changed
-        if is_symbolic(value):
-            inputs.append(value)
-        if isinstance(value, (list, tuple)):
-            parts = list(value)
-            symbolic = [part for part in parts if is_symbolic(part)]
-            joins = type(operation).__name__ in JOINING and symbolic
-            found = [
-                _at(symbolic[0], value) if joins and value is not part else value
-                for part, value in zip(parts, map(visit, parts), strict=True)
-            ]
-            return type(value)(found)
-        if hasattr(value, "numpy") and hasattr(value, "shape") and len(value.shape):
-            array = np.array(value)
-            if array.ndim == len(output.shape) and _counts(array.shape[0], size):
-                if not (array == array[:1]).all():
-                    raise ValueError("uses constants that differ between the samples of a batch")
-                changed = True
-                return array[:1]
-        return value
+        if is_symbolic(value) or not hasattr(value, "numpy") or not len(value.shape):
+            return value
+        array = np.array(value)
+        if array.ndim != len(output.shape) or not _counts(array.shape[0], size):
+            return value
+        if not (array == array[:1]).all():
+            raise ValueError("uses constants that differ between the samples of a batch")
+        changed = True
+        return _at(symbolic[0], array[:1]) if joins and symbolic else array[:1]
 
-    args, kwargs = tuple(map(visit, args)), {key: visit(value) for key, value in kwargs.items()}
+    args, kwargs = map_leaves(visit, (args, kwargs))
     if changed:
         node.arguments.args, node.arguments.kwargs = args, kwargs
 
 
 def _at(tensor: Any, sample: np.ndarray) -> Any:
     """A constant repeated for every sample of a tensor's batch, as a symbolic tensor."""
-    index = (slice(None), *(slice(0, 1) for _ in sample.shape[2:]), slice(None))
+    last = slice(None) if tensor.shape[-1] == sample.shape[-1] else slice(0, 1)
+    index = (slice(None), *(slice(0, 1) for _ in sample.shape[2:]), last)
     return tensor[index] * 0.0 + backends.keras().ops.convert_to_tensor(sample)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune import backends
-from keras_robust_prune.graph.graph import Ref, Shape, refs_in
+from keras_robust_prune.graph.graph import INPUT, Ref, Shape, refs_in
 from keras_robust_prune.graph.nest import leaves
 from keras_robust_prune.keras_io.batch import without_batch
 from keras_robust_prune.keras_io.opening import Opened, Opener, keeps_place
@@ -140,6 +140,8 @@ class Traversal:
         given = self.model.given if subclassed else self.model.inputs
         for tensor, seen in zip(self.model.inputs, given, strict=True):
             layer = seen._keras_history[0]
+            if type(layer).__name__ != INPUT:  # a composite inside a network, followed alone
+                layer = tensor._keras_history[0]
             bound[key_of(tensor)] = self._record(Found(layer, Place()), (), {}, [tensor])
         place = Place((), subclassed, bool(self.outer.trainable))
         found = self._follow(self.model, bound, place)

@@ -51,6 +51,8 @@ BINARY = frozenset(
     ["equal", "floordiv", "greater", "greater_equal", "less", "less_equal", "logical_and"]
     + ["logical_or", "mod", "not_equal", "pow", "rtruediv", "squared_difference", "where"]
 )
+# Each number of the result comes of those in the same place, with broadcasting.
+BY_NUMBER = UNARY | AFFINE | EXTREMA | BINARY | activations.NAMES
 REDUCING = frozenset(["all", "any", "max", "mean", "min", "prod", "std", "sum", "var"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node
-from keras_robust_prune.graph.tracing import CONSUMES, PRODUCES, Labels, Tracing
+from keras_robust_prune.graph.tracing import CARRIES, CONSUMES, PRODUCES, Labels, Tracing
 from keras_robust_prune.layers.activation import new_units, protect_mixed
 from keras_robust_prune.layers.base import (
     LayerType,
@@ -151,14 +151,18 @@ class ReversibleEmbedding(Embedding):
         layer = graph.layer_of(node)
         known_weights(layer, "embeddings", "reverse_embeddings")
         tied = "reverse_embeddings" not in layer.weights
-        if tied and len({_in_reverse(call) for call in graph.calls[layer.name]}) > 1:
+        ways = {_in_reverse(call) for call in graph.calls[layer.name]}
+        if tied and len(ways) > 1:
             raise Unsupported("both_ways", "looks tokens up and scores them by the same table")
+        units = tracing.fresh(layer.name, layer.weights["embeddings"].shape[1])
         if not _in_reverse(node):
-            units = tracing.fresh(layer.name, layer.weights["embeddings"].shape[1])
             tracing.use(layer.name, "embeddings", 1, PRODUCES, units)
+            if not tied and len(ways) == 1:
+                tracing.use(layer.name, "reverse_embeddings", 0, CARRIES, units)
             tracing.protect(inputs[0].ids, "index", layer.name, "looks indices up")
             return one_output(node, units)
         ids = last_axis(graph, node, inputs[0])
+        tracing.unite(units, ids)  # both tables are as wide as the configuration says
         name, axis = ("embeddings", 1) if tied else ("reverse_embeddings", 0)
         tracing.use(layer.name, name, axis, CONSUMES, ids)
         scores = tracing.fresh(layer.name, layer.weights[name].shape[1 - axis], "scores")

@@ -203,16 +203,23 @@ class Split(LayerType):
 
 
 class Slice(LayerType):
-    """`x[:, 2:4]`: units survive where their axis is taken whole, or a run of it."""
+    """`x[:, 2:4]`: units survive where their axis is taken whole, or a run of it.
+
+    Of every k-th the k side by side go together: what is left stands as far apart.
+    """
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing
     ) -> Sequence[Labels]:
         at, after = self.place(graph, node, inputs[0].axis)
         part = _index(node)[at] if at is not None else slice(None)
-        if not isinstance(part, slice) or part.step not in (None, 1):
+        ids = inputs[0].ids
+        if isinstance(part, slice) and _is_strided(part, len(ids)):
+            together = ids.reshape(-1, part.step)
+            tracing.unite(together[:, :1], together)
+        elif not isinstance(part, slice) or part.step not in (None, 1):
             raise Unsupported("sliced", "takes only some entries of the axis the units lie on")
-        return (Labels(after, inputs[0].ids[part]),)
+        return (Labels(after, ids[part]),)
 
     def place(self, graph: Graph, node: Node, axis: int) -> tuple[int | None, int]:
         """Which part of the index is for an axis, None if it is left out, and which axis that is afterwards."""
@@ -236,7 +243,7 @@ class Slice(LayerType):
         axis, stay = kept[0]
         at, _ = self.place(graph, node, axis)
         parts = list(_index(node))
-        if at is None or is_whole(parts[at]):
+        if at is None or is_whole(parts[at]) or _is_strided(parts[at], len(stay)):
             return super().renumber(graph, node, kept)
         start, stop, _ = parts[at].indices(len(stay))
         first = int(stay[:start].sum())
@@ -293,6 +300,12 @@ def without_ellipsis(graph: Graph, node: Node) -> Node:
     args = tuple(key if k == 1 else part for k, part in enumerate(node.args))
     kwargs = {name: key if name == "slice_spec" else part for name, part in node.kwargs.items()}
     return dataclasses.replace(node, args=args, kwargs=kwargs)
+
+
+def _is_strided(part: slice, length: int) -> bool:
+    """Whether a slice takes every k-th of an axis to its end, one of any k."""
+    start, step = part.start or 0, part.step or 1
+    return step > 1 and 0 <= start < step and part.stop is None and length % step == 0
 
 
 def is_whole(part: Any) -> bool:

@@ -1,7 +1,8 @@
 """Products with a constant are layers: what multiplies with a weight of its own by hand becomes a Dense.
 
-`keras.ops.matmul(x, self.w) + self.b` in the `call` of a layer that was opened is read as a product with an array. As
-the layer of Keras that computes the same it has weights that are cut, repaired, bounded, trained and saved.
+`keras.ops.matmul(x, self.w) + self.b` in the `call` of a layer that was opened is read as a product with an array, and
+`keras.ops.einsum("th,ehm->tem", x, self.experts)` likewise. As the layer of Keras that computes the same it has weights
+that are counted, cut, repaired, bounded, trained and saved.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs
-from keras_robust_prune.layers.calls import argument, is_operator, operator_name
+from keras_robust_prune.layers.base import Unsupported
+from keras_robust_prune.layers.calls import argument, constants, is_operator, operator_name
 from keras_robust_prune.layers.indexing import without_ellipsis
+from keras_robust_prune.layers.products import operands, terms
 
 
 class _Factor(NamedTuple):
@@ -34,13 +37,13 @@ def with_kernels(graph: Graph) -> Graph:
         node = dataclasses.replace(node, args=args, kwargs=kwargs, inputs=inputs)
         if _is(graph, node, "get_item"):
             node = without_ellipsis(graph, node)
-        found = _product(graph, node)
+        found = _product(graph, node) or _sums(graph, node)
         bias = _bias(graph, node) if node.inputs and node.inputs[0] in biased else None
         if found is not None:
             layers[found.layer.name] = found.layer
             reads = (found.source,)
             nodes.append(dataclasses.replace(node, args=reads, kwargs={}, inputs=reads))
-            if _read_once(graph, node.ref):
+            if found.layer.kind == "Dense" and _read_once(graph, node.ref):
                 biased[node.ref] = found.layer.name
         elif bias is not None and len(bias) == _width(layers[biased[node.inputs[0]]]):
             product = layers[biased[node.inputs[0]]]
@@ -73,6 +76,40 @@ def _product(graph: Graph, node: Node) -> _Factor | None:
     config = {"name": layer.name, "units": int(kernel.shape[1]), "activation": "linear"}
     config |= {"use_bias": False, "dtype": str(kernel.dtype)}
     made = Layer(layer.name, "Dense", config, {"kernel": kernel}, trainable=layer.trainable)
+    return _Factor(made, node.inputs[0])
+
+
+def _sums(graph: Graph, node: Node) -> _Factor | None:
+    """The EinsumDense that an `einsum` with an array is, if it sums over the last axis; None for every other call."""
+    arrays = constants(node)
+    if not _is(graph, node, "einsum") or len(node.inputs) != 1 or len(arrays) != 1:
+        return None
+    try:
+        *factors, target = terms(graph, node)
+    except Unsupported:
+        return None
+    number = next(k for k, part in enumerate(operands(node)) if isinstance(part, Ref))
+    source, letters = factors[number], factors[1 - number]
+    if (
+        any(len(set(term)) != len(term) for term in (source, letters, target))
+        or target[0] != source[0]
+        or source[0] in letters
+        or source[-1] in target
+        or not set(source[:-1]) <= set(target)
+        or target[-1] in source
+        or {source[-1], target[-1]} - set(letters)
+    ):
+        return None
+    layer, (kernel,) = graph.layer_of(node), arrays
+    sizes = dict(zip(letters, kernel.shape, strict=True))
+    lengths = zip(source[1:], graph.shape(node.inputs[0]), strict=True)
+    if any(length not in (None, sizes.get(letter, length)) for letter, length in lengths):
+        return None  # it broadcasts
+    shape = [sizes.get(letter) for letter in target[1:]]
+    config: dict[str, Any] = {"name": layer.name, "equation": f"{source},{letters}->{target}"}
+    config |= {"output_shape": tuple(shape), "activation": "linear", "bias_axes": None}
+    config["dtype"] = str(kernel.dtype)
+    made = Layer(layer.name, "EinsumDense", config, {"kernel": kernel}, trainable=layer.trainable)
     return _Factor(made, node.inputs[0])
 
 
