@@ -74,6 +74,34 @@ class Replicas:
             return function(*given)
         return self._strategy.run(function, args=tuple(given))
 
+    def update(
+        self,
+        function: Callable[..., Any],
+        variables: Sequence[Sequence[Any]],
+        values: Sequence[Any],
+    ) -> None:
+        """Changes variables on every replica, within a `tf.function`.
+
+        Args:
+            function: is given the variables of one of the groups as a replica has them, and its value.
+            variables: groups of them, made within the scope.
+            values: one per group, as each replica has it; they are summed.
+        """
+        if self._strategy is None:
+            for group, value in zip(variables, values, strict=True):
+                function(*group, value)
+            return
+        with self._strategy.scope():
+            extended, sum_of = (
+                self._strategy.extended,
+                backends.tensorflow().distribute.ReduceOp.SUM,
+            )
+            places = [(value, group[0]) for group, value in zip(variables, values, strict=True)]
+            for group, total in zip(
+                variables, extended.batch_reduce_to(sum_of, places), strict=True
+            ):
+                extended.update(group[0], function, args=(*group[1:], total), group=False)
+
     def by_rows(
         self, function: Callable[..., Any], signature: Sequence[Any], num_rows: int
     ) -> Callable[..., Any]:

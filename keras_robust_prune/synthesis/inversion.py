@@ -19,6 +19,8 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.adam import Adam, cosine
+from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.synthesis.priors import start
@@ -146,18 +148,16 @@ def match(
     known = [stored(graph, node) for node in nodes]
 
     size = batch_size(count, probe)
-    units = [
-        tf.Variable(tf.zeros((size, *space.shape)), constraint=lambda x: tf.clip_by_value(x, 0, 1))
-        for space in spaces
-    ]
-    optimizer = _adam(units)
+    units = [tf.Variable(tf.zeros((size, *space.shape))) for space in spaces]
+    adam = Adam(units, Replicas(), beta_2=0.99)
 
     @tf.function(autograph=False)
-    def step(targets: list[Any], weight: Any) -> list[Any]:
+    def step(targets: list[Any], weight: Any, rate: Any, number: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             loss, apart = mismatch(probe, units, spaces, known, targets, weight)
-        pairs = zip(tape.gradient(loss, units), units, strict=True)
-        optimizer.apply_gradients([(g, unit) for g, unit in pairs if g is not None])
+        adam.apply(tape.gradient(loss, units, unconnected_gradients="zero"), rate, number)
+        for unit in units:
+            unit.assign(tf.clip_by_value(unit, 0, 1))
         return apart
 
     reached: list[np.ndarray] = []
@@ -165,12 +165,13 @@ def match(
     def make(number: int) -> list[Any]:
         for unit, space in zip(units, spaces, strict=True):
             unit.assign(start(space, number, rng))
-        for variable in optimizer.variables:
+        for variable in adam.slots:
             variable.assign(tf.zeros_like(variable))
         targets = random_targets(probe, units, spaces, rng, skip=len(nodes))
         weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
-        for _ in range(MATCH_STEPS):
-            apart = step(targets, weight)
+        for k in range(MATCH_STEPS):
+            rate = cosine(k, MATCH_STEPS, _MATCH_RATE, _LAST_RATE)
+            apart = step(targets, weight, tf.constant(rate, tf.float32), tf.constant(k))
         reached.append(np.array([float(value) for value in apart]))
         return [np.array(unit) for unit in units]
 
@@ -217,17 +218,6 @@ def _distances(tensors: Sequence[Any], stored: Sequence[tuple[Any, Any]]) -> lis
         scale = tf.reduce_mean(tf.square(tf.sqrt(variance + 1e-8) / deviation - 1))
         found.append(shift + scale)
     return found
-
-
-def _adam(units: Sequence[Any]) -> Any:
-    """Adam whose rate falls as a cosine over the steps of one batch."""
-    keras = backends.tf_keras()
-    rate = keras.optimizers.schedules.CosineDecay(
-        _MATCH_RATE, MATCH_STEPS, alpha=_LAST_RATE / _MATCH_RATE
-    )
-    optimizer = keras.optimizers.Adam(rate, beta_2=0.99, epsilon=1e-8)
-    optimizer.build(units)
-    return optimizer
 
 
 def stored(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,6 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.adam import cosine
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import is_picture
 from keras_robust_prune.synthesis.probe import ActivationProbe
@@ -98,7 +98,7 @@ def match_windows(
         for index, (tall, wide) in enumerate(sizes):
             top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
             window = unit[:, top : top + tall, left : left + wide]
-            rate = _RATE * 0.5 * (1 + math.cos(math.pi * index / len(sizes))) + _LAST_RATE
+            rate = cosine(index, len(sizes), _RATE + _LAST_RATE, _LAST_RATE)
             step = on_whole if (tall, wide) == (height, width) else on_part
             moved, apart = step(tf.constant(window), targets, weight, tf.constant(rate, tf.float32))
             window[...] = np.asarray(moved)

@@ -190,8 +190,7 @@ def test_the_rate_rises_and_falls_to_nothing():
     graph = read(network("mlp"))
     inputs = drawn(graph, 8)
     course = Course(graph, graph, [inputs], input_specs(graph, (-1.0, 1.0)), True, 0)
-    rate = course.schedule(200)
-    values = [float(rate(step)) for step in (0, 25, 50, 125, 200)]
+    values = [course.rate_of(step, 200) for step in (0, 25, 50, 125, 200)]
     assert values == pytest.approx([0.0, 1e-3, 2e-3, 1e-3, 0.0], abs=1e-6)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.adam import Adam, cosine
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
@@ -94,7 +95,6 @@ class Course:
     ) -> None:
         self.pruned, self.seed = pruned, seed
         self.replicas = Replicas(strategy)
-        self.keras = backends.module(pruned.keras)
         teacher, student = split_activations(dense), split_activations(pruned)
         self.kept = None if last is None else last.kept
         extra = () if last is None else (last.ref,)
@@ -104,7 +104,7 @@ class Course:
         self.num_logits = len(self.teacher.refs) - len(extra)
         for layer in self.student.model.layers:
             layer.trainable = True
-        self.weights = list(self.student.model.trainable_weights)
+        self.weights = [_value(weight) for weight in self.student.model.trainable_weights]
         self.spaces = spaces
         first = [np.concatenate([x[:500] for x in same]) for same in zip(*sources, strict=True)]
         self.batch_size = self.replicas.even(_BATCH if perturb else _LARGE_BATCH)
@@ -203,7 +203,8 @@ class Course:
             batch = [tf.concat(pair, 0) for pair in zip(attacked, shaken, strict=True)]
         with tf.GradientTape() as tape:
             loss = self._loss(batch, targets) / self.replicas.count
-        return loss, tape.gradient(loss, [_value(weight) for weight in self.weights])
+        gradients = tape.gradient(loss, self.weights, unconnected_gradients="zero")
+        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def batch(self, number: int, num_steps: int) -> tuple[Any, ...]:
         """What one step is given: the key of its noise, mixtures of inputs of all kinds, and their answers if known.
@@ -227,23 +228,10 @@ class Course:
         known = [tf.constant(z, tf.float32) for z in self.answers[number]]
         return (key, *self.replicas.shards([*mixtures, *known]))
 
-    def schedule(self, num_steps: int) -> Any:
-        """The rate of every step: rising for the first, then falling to 0 as a cosine.
-
-        Asked outside of the compiled step: within it, TensorFlow keeps the schedule's conditions for good, some
-        megabytes with every run.
-        """
+    def rate_of(self, number: int, num_steps: int) -> float:
+        """The rate of a step: rising for the first, then falling to 0 as a cosine."""
         warm = max(min(_WARM_UP, num_steps // 2), 1)
-        return self.keras.optimizers.schedules.CosineDecay(
-            0.0, max(num_steps - warm, 1), warmup_target=self.rate, warmup_steps=warm
-        )
-
-    def optimizer(self) -> Any:
-        """Adam, whose rate is set before every step."""
-        with self.replicas.scope():
-            optimizer = self.keras.optimizers.Adam(self.rate, epsilon=1e-8)
-            optimizer.build(self.weights)
-        return optimizer
+        return cosine(number, num_steps, self.rate, warm=warm)
 
     def train(self, wanted: int | None, seconds: float | None, verbose: int, stages: Stages) -> int:
         """Take as many steps as are wanted, or as fit into a time, or else as the network's size asks for.
@@ -256,24 +244,22 @@ class Course:
             num_steps = stage.said["num_steps"]
         elif seconds is not None:
             num_steps = min(self._that_fit(seconds), wanted or _MOST)
-        optimizer, rate = self.optimizer(), self.schedule(num_steps)
-        variables = [*self.weights, *optimizer.variables]
+        adam = Adam(self.weights, self.replicas)
+        variables = [*self.weights, *adam.slots]
         if stage is not None:
             self.assign(variables, [stage.arrays[str(k)] for k in range(len(variables))])
         begin = 0 if stage is None else stage.said["done"]
 
-        def on_each(*given: Any) -> Any:
-            loss, gradients = self._gradients(*given)
-            pairs = zip(gradients, self.weights, strict=True)
-            optimizer.apply_gradients([(g, w) for g, w in pairs if g is not None])
-            return loss
+        def on_all(rate: Any, number: Any, *given: Any) -> None:
+            _, gradients = self.replicas.run(self._gradients, given)
+            adam.apply(gradients, rate, number)
 
-        step = tf.function(lambda *given: self.replicas.run(on_each, given), autograph=False)
+        step = tf.function(on_all, autograph=False)
         for number in Progress.over("distillation", range(begin, num_steps), verbose):
-            optimizer.learning_rate.assign(float(rate(number)))
-            step(*self.batch(number, num_steps))
+            rate = tf.constant(self.rate_of(number, num_steps), tf.float32)
+            step(rate, tf.constant(number), *self.batch(number, num_steps))
             if stages.due:
-                found = {str(k): np.array(_value(v)) for k, v in enumerate(variables)}
+                found = {str(k): np.array(v) for k, v in enumerate(variables)}
                 stages.put(
                     "distillation", Stage({"done": number + 1, "num_steps": num_steps}, found)
                 )
@@ -306,7 +292,7 @@ class Course:
 
     def values(self) -> list[np.ndarray]:
         """The student's weights."""
-        return [np.array(_value(weight)) for weight in self.weights]
+        return [np.array(weight) for weight in self.weights]
 
     def set(self, values: Sequence[np.ndarray]) -> None:
         """Give the student weights."""
