@@ -15,6 +15,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = project
 html_theme_options = {"source_edit_link": ""}
+html_show_sourcelink = html_copy_source = html_show_copyright = False
 # Formulas are shown as written where MathJax cannot be fetched; nothing else is loaded from outside.
 default_role = "code"
 autodoc_member_order = "bysource"
@@ -40,7 +41,26 @@ def menu(app):
         raise RuntimeError(f"docs/api.md lacks {', '.join(missing)}")
 
 
+# What the theme leaves out of what screen readers and keyboards need.
+ACCESSIBLE = {
+    '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Site">',
+    '<aside class="toc-drawer': '<aside aria-label="Page" class="toc-drawer',
+    "<pre>": '<pre tabindex="0">',  # a wide one scrolls
+}
+
+
+def accessible(app, error):
+    """Mends the pages that were written."""
+    for path in [] if error else app.outdir.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for given, better in ACCESSIBLE.items():
+            text = text.replace(given, better)
+        path.write_text(text, encoding="utf-8")
+
+
 def setup(app):
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", markdown_links)
     app.connect("builder-inited", menu)
+    app.connect("build-finished", accessible)

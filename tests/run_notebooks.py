@@ -1,8 +1,13 @@
-"""Runs every notebook and prints the seconds of each: `python -m tests.run_notebooks`."""
+"""Runs every notebook and prints the seconds of each: `python -m tests.run_notebooks [--fresh] [NAME.ipynb...]`.
+
+With `--fresh` they run in a new virtual environment that holds the package as it would be installed, and Jupyter.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +37,7 @@ def executed(name: str, folder: Path) -> list[Any]:
         raise ValueError(f"{name} holds outputs. Clear them.")
     place = {"metadata": {"path": str(folder)}}
     before = dict(os.environ)
-    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ.setdefault("PYTHONPATH", str(ROOT))
     os.environ.pop("MPLBACKEND", None)  # plots stand in the notebook
     try:
         client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
@@ -50,10 +55,29 @@ def text_of(outputs: list[Any]) -> str:
     )
 
 
+def in_a_fresh_environment(names: list[str]) -> None:
+    """The same in a virtual environment that is made for it and goes afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        python, source = Path(folder, "env", "bin", "python"), Path(folder, "source")
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+        shutil.copytree(ROOT / "keras_robust_prune", source / "keras_robust_prune")
+        for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        what = [str(source), "ipykernel", "matplotlib", "nbclient", "nbformat"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *what], check=True)
+        print(f"{'environment':20} {time.perf_counter() - begin:6.1f} s", flush=True)
+        command = [python, "-m", "tests.run_notebooks", *names]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, check=True)
+
+
 def main() -> None:
     """All notebooks, or those that are named."""
-    names = sys.argv[1:] or sorted(path.name for path in FOLDER.glob("*.ipynb"))
-    for name in names:
+    names = [word for word in sys.argv[1:] if word != "--fresh"]
+    if len(names) < len(sys.argv) - 1:
+        in_a_fresh_environment(names)
+        return
+    for name in names or sorted(path.name for path in FOLDER.glob("*.ipynb")):
         begin = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             executed(name, Path(folder))
