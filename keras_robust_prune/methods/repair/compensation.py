@@ -28,6 +28,7 @@ from keras_robust_prune.methods.repair.moments import Moments
 RIDGE = 1e-4  # relative to the mean second moment of a row
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 HELD_OUT_RIDGES = (1e-3, 1e-1, 10.0)
+_GATHERED = 64  # rows that an elimination carries out at once
 
 
 def best_ridge(
@@ -47,9 +48,11 @@ def best_ridge(
         return RIDGE
     one, other = moments.halves
 
+    rows = np.append(kept, len(weights) - 1)
+
     def error(ridge: float) -> float:
         pairs = ((one, other), (other, one))
-        return sum(b.error(solve(a, weights, kept, constant, ridge)) for a, b in pairs)
+        return sum(b.error(solve(a, weights, kept, constant, ridge), rows) for a, b in pairs)
 
     errors = [error(ridge) for ridge in RIDGES]
     return next(r for r, e in zip(RIDGES, errors, strict=True) if not e > 1.02 * min(errors))
@@ -72,10 +75,11 @@ def held_out_error(moments: Moments, weights: np.ndarray, kept: np.ndarray) -> f
     if not moments.halves:
         return moments.error(solve(moments, weights, kept, True))
     one, other = moments.halves
+    rows = np.append(kept, len(weights) - 1)
 
     def error(ridge: float) -> float:
         pairs = ((one, other), (other, one))
-        return sum(b.error(solve(a, weights, kept, True, ridge)) for a, b in pairs) / 2
+        return sum(b.error(solve(a, weights, kept, True, ridge), rows) for a, b in pairs) / 2
 
     return min(error(ridge) for ridge in HELD_OUT_RIDGES)
 
@@ -124,17 +128,12 @@ def equations(
     return present, gram[np.ix_(present, present)], right[present]
 
 
-def block_energies(inverse: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Per unit with rows J `trace(values_J' (inverse_JJ)^-1 values_J)`, `(num_units,)`."""
-    inner = inverse[rows[:, :, None], rows[:, None, :]]
-    outer = values[rows]
-    if rows.shape[1] == 1:
-        return np.asarray(np.square(outer[:, 0]).sum(1) / inner[:, 0, 0])
-    return np.einsum("ugk,ugk->u", outer, np.linalg.solve(inner, outer))
-
-
 class Elimination:
     """Backward elimination of units from one consumer, kept up to date by Schur complements.
+
+    A removal changes all of the inverse and all of the weights, gigabytes of traffic on a wide layer. What a score
+    reads of both are the blocks of the inverse, and of `O O'`, that belong to one unit. So only these are kept up to
+    date; removals are gathered, and the two matrices follow by one product for every few dozen.
 
     Attributes:
         costs: what removing each remaining unit adds to the squared error of the targets, over
@@ -157,27 +156,76 @@ class Elimination:
     ) -> None:
         present, gram, right = equations(moments, weights, rows, fixed, ridge)
         inverse = np.linalg.inv(gram)
-        self.inverse = (inverse + inverse.T) / 2
-        self.weights = self.inverse @ right
-        self.rows = np.searchsorted(present, rows)
-        self.energy = moments.energy
+        self._inverse = (inverse + inverse.T) / 2
+        solved = self._inverse @ right
+        self._products = solved @ solved.T
+        self._rows, self._energy = np.searchsorted(present, rows), moments.energy
+        blocks = self._rows[:, :, None], self._rows[:, None, :]
+        self._inverses, self._squares = self._inverse[blocks], self._products[blocks]
+        self._gather()
         self.costs = self._costs()
 
+    def _gather(self) -> None:
+        """No removal is gathered.
+
+        With `J` the rows that went so far, `C` the inverse's columns and `E` those times `(inverse_JJ)^-1`, each as it
+        was when they went, and `H` the weights that they had, the inverse is now `inverse - E C'` and the weights are
+        `O - E H`. Of `H` only `P = O H'` and `M = H H'` are needed.
+        """
+        size, each = len(self._inverse), self._rows.shape[1]
+        most = max(_GATHERED, each)
+        self._c, self._e, self._p = (np.empty((size, most)) for _ in range(3))
+        self._m, self._done = np.empty((most, most)), 0
+        self._left = np.ones(size, bool)
+
     def _costs(self) -> np.ndarray:
-        return block_energies(self.inverse, self.weights, self.rows) / self.energy
+        """Per unit with rows J `trace(O_J' (inverse_JJ)^-1 O_J)`, over the targets' energy."""
+        if self._rows.shape[1] == 1:
+            return np.asarray(self._squares[:, 0, 0] / self._inverses[:, 0, 0]) / self._energy
+        inner = np.linalg.solve(self._inverses, self._squares)
+        return np.asarray(np.einsum("ukk->u", inner)) / self._energy
 
     def remove(self, index: int) -> None:
         """Take the unit at a position of `costs` away; those behind it move up."""
-        gone = self.rows[index]
-        both = np.concatenate([self.inverse[gone], self.weights[gone]], 1)
-        step = np.linalg.solve(self.inverse[np.ix_(gone, gone)], both)
-        column = self.inverse[:, gone]
-        left = np.ones(len(self.inverse), bool)
-        left[gone] = False
-        self.weights = (self.weights - column @ step[:, len(left) :])[left]
-        self.inverse = (self.inverse - column @ step[:, : len(left)])[np.ix_(left, left)]
-        self.rows = (np.cumsum(left) - 1)[np.delete(self.rows, index, 0)]
-        self.costs = self._costs() if len(self.rows) else np.zeros(0)
+        gone, now = self._rows[index], self._done
+        new = slice(now, now + len(gone))
+        if new.stop > self._c.shape[1]:
+            self._bring_up_to_date()
+            gone, new = self._rows[index], slice(0, len(gone))
+            now = 0
+        c, e, p, m = self._c[:, :now], self._e[:, :now], self._p[:, :now], self._m[:now, :now]
+        column = self._inverse[:, gone] - e @ c[gone].T
+        times = np.linalg.solve(column[gone].T, column.T).T
+        ahead = self._products[:, gone] - p @ e[gone].T  # O H' of what goes
+        before = p[gone].T - m @ e[gone].T  # H of what went, times that
+        product = ahead - e @ before
+        self._c[:, new], self._e[:, new], self._p[:, new] = column, times, ahead
+        self._m[:now, new], self._m[new, :now], self._m[new, new] = before, before.T, product[gone]
+        self._done, self._left[gone] = new.stop, False
+        self._rows = np.delete(self._rows, index, 0)
+        self._inverses = np.delete(self._inverses, index, 0)
+        self._squares = np.delete(self._squares, index, 0)
+        own, theirs = times[self._rows], product[self._rows]
+        cross = own @ theirs.transpose(0, 2, 1)
+        self._inverses -= own @ column[self._rows].transpose(0, 2, 1)
+        self._squares += own @ product[gone] @ own.transpose(0, 2, 1)
+        self._squares -= cross + cross.transpose(0, 2, 1)
+        self.costs = self._costs()
+
+    def _bring_up_to_date(self) -> None:
+        """Carries out what is gathered, and lets go of the rows that went."""
+        c, e, p = (x[:, : self._done] for x in (self._c, self._e, self._p))
+        m = self._m[: self._done, : self._done]
+        kept = np.flatnonzero(self._left)
+        c, e, p = c[kept], e[kept], p[kept]
+        here = np.ix_(kept, kept)
+        self._inverse = self._inverse[here] - e @ c.T
+        cross = (p - e @ m / 2) @ e.T
+        self._products = self._products[here]
+        self._products -= cross
+        self._products -= cross.T
+        self._rows = np.searchsorted(kept, self._rows)
+        self._gather()
 
 
 def eliminate(

@@ -51,9 +51,17 @@ class Moments:
         own = self.gram.nbytes + self.cross.nbytes
         return own + sum(half.nbytes for half in self.halves)
 
-    def error(self, weights: np.ndarray) -> float:
-        """Mean squared error of the targets with such weights, over their energy; 0 is perfect."""
-        fit = np.einsum("ij,ij->", weights, self.gram @ weights - 2 * self.cross)
+    def error(self, weights: np.ndarray, rows: np.ndarray | None = None) -> float:
+        """Mean squared error of the targets with such weights, over their energy; 0 is perfect.
+
+        Args:
+            weights: `(num_rows + 1, num_targets)`.
+            rows: those that are not all 0, which saves the others' products; None looks at all.
+        """
+        gram, cross = self.gram, self.cross
+        if rows is not None:
+            weights, gram, cross = weights[rows], gram[np.ix_(rows, rows)], cross[rows]
+        fit = np.einsum("ij,ij->", weights, gram @ weights - 2 * cross)
         return max(float(fit) + self.squares, 0.0) / self.energy
 
 

@@ -63,6 +63,26 @@ def test_every_cost_is_the_rise_of_the_error_when_all_weights_are_solved_anew(pe
         left.pop(index)
 
 
+@pytest.mark.parametrize("per_unit", [1, 9])
+def test_removals_that_are_carried_out_together_are_as_exact_as_one_at_a_time(per_unit):
+    """More rows go than are gathered; what is left costs what it costs if the elimination begins with it."""
+    moments, weights, rows, *_ = problem(num_units=150 // per_unit, per_unit=per_unit)
+    part, left = Elimination(moments, weights, rows), list(range(len(rows)))
+    while len(left) > 3:
+        part.remove(index := int(np.argmin(part.costs)))
+        left.pop(index)
+    anew = Elimination(moments, weights, rows[left])
+    np.testing.assert_allclose(part.costs, anew.costs, rtol=1e-6, atol=1e-9)
+
+
+def test_errors_of_the_rows_that_are_left_are_those_of_all_rows():
+    moments, weights, *_ = problem()
+    rows = np.array([0, 3, 4, 12])
+    few = np.zeros_like(weights)
+    few[rows] = weights[rows]
+    assert moments.error(few, rows) == pytest.approx(moments.error(few), rel=1e-9)
+
+
 def test_a_unit_that_repeats_another_goes_first_and_costs_nothing():
     moments, weights, rows, data, targets = problem(per_unit=1)
     data[:, 3] = data[:, 0]
