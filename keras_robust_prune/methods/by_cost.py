@@ -12,6 +12,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Ref
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.methods.budgets import Budget, uniform_counts
+from keras_robust_prune.methods.outputs import Outputs, without
 from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered
 from keras_robust_prune.methods.run import Run
@@ -23,6 +24,9 @@ from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.activity import Activity, remembered
 
+_LEAST = 1e-9  # what a removal costs at least
+_FELT = 0.01  # of a local error, by which it is known how much of it arrives at the outputs
+
 
 @dataclasses.dataclass(frozen=True)
 class ByCost(Budget):
@@ -30,19 +34,22 @@ class ByCost(Budget):
 
     A cost is a consumer's error after repair on inputs that the repair has not seen, every channel as active as
     BatchNorm remembers it. A consumer that keeps a share s of its target's energy costs `-log(s)`: shares multiply
-    along the network, and no group is worth being emptied. A group whose cost is not known is protected: it gives only
-    once nothing else is left. With `measure="units"` every group gives the same fraction.
+    along the network, and no group is worth being emptied. How much of it arrives at the outputs is measured once per
+    group, with half of its units gone, or more until it is felt. A group whose cost is not known is protected: it gives
+    only once nothing else is left. With `measure="units"` every group gives the same fraction.
 
     Attributes:
         points: how many points of each group's curve of costs are measured.
         least_rows: how many rows a consumer has to see before what its units cost counts as known.
         activity: whether what BatchNorm remembers counts.
+        at_outputs: whether what arrives at the outputs counts, or the local error alone.
     """
 
     reads_inputs: ClassVar[bool] = True
     points: int = 13
     least_rows: int = 32
     activity: bool = True
+    at_outputs: bool = True
 
     def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
         """After each step, how many units of every group are gone."""
@@ -50,12 +57,16 @@ class ByCost(Budget):
         if problem.measure == "units":
             return uniform_counts(problem, fractions)
         groups = problem.groups.groups
-        protected, curves = {}, {}
+        protected, curves, outputs = {}, {}, Outputs(run)
         for group in Progress.over("costs", groups, problem.verbose):
             stage = problem.stages.get(name := f"costs of {group.name}")
             if stage is None:
                 why = self.unknown(run, group)
-                known = norm_saliency(problem.graph, group)[:-1] if why else self.curve(run, group)
+                known = (
+                    norm_saliency(problem.graph, group)[:-1]
+                    if why
+                    else self.curve(run, group, outputs)
+                )
                 stage = Stage({"unknown": why}, {"curve": known})
                 problem.stages.put(name, stage)
             curves[group.name] = stage.arrays["curve"]
@@ -95,11 +106,12 @@ class ByCost(Budget):
                 )
         return ""
 
-    def curve(self, run: Run, group: ChannelGroup) -> np.ndarray:
+    def curve(self, run: Run, group: ChannelGroup, outputs: Outputs) -> np.ndarray:
         """What every further removal from a group costs the dense network, `(num_units - 1,)`, by elimination."""
         graph, empty, width = run.problem.graph, Plan.empty(run.problem.groups), group.num_units
         activities = remembered(run.dense) if self.activity else {}
-        moments = {name: _seen(run, name, activities) for name in run.consumers_of(group)}
+        plain = {name: run.moments(graph, name) for name in run.consumers_of(group)}
+        moments = {name: _seen(run, name, plain[name], activities) for name in plain}
         order = elimination_order(run, graph, empty, group, width - 1, moments)
         points = np.unique(np.linspace(0, width - 1, self.points).round().astype(int))
         lost = [0.0]
@@ -113,12 +125,17 @@ class ByCost(Budget):
             ]
             lost.append(float(np.mean(errors)))
         between = np.interp(np.arange(1, width), points, np.maximum.accumulate(lost))
-        return np.diff(-len(moments) * np.log1p(-np.minimum(between, 0.999)), prepend=0.0)
+        costs = np.diff(-len(moments) * np.log1p(-np.minimum(between, 0.999)), prepend=0.0) + _LEAST
+        if not (self.at_outputs and run.reads_inputs and len(costs)):
+            return costs
+        total = np.cumsum(costs)
+        gone = min(max(width // 2, 1 + int(np.searchsorted(total, _FELT))), width - 1)
+        arrives = outputs.error(without(run, group, order[:gone], plain))
+        return np.asarray(costs * max(arrives, _LEAST) / total[gone - 1])
 
 
-def _seen(run: Run, name: str, activities: Mapping[Ref, Activity]) -> Moments:
+def _seen(run: Run, name: str, moments: Moments, activities: Mapping[Ref, Activity]) -> Moments:
     """A consumer's moments on the dense network, as active as BatchNorm remembers where it does."""
-    moments = run.moments(run.problem.graph, name)
     activity = activities.get(run.dense.calls[name][0].inputs[0])
     if activity is None or not activity.rectified or not moments.halves:
         return moments
