@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.__main__ import FOLDERS, benchmarks
-from tests.benchmarks.benchmark import alternated, markdown, read_rows, write_rows
+from tests.benchmarks.benchmark import in_turns, markdown, read_rows, write_rows
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "tests" / "benchmarks" / "README.md"
@@ -77,8 +77,9 @@ def test_rows_are_written_with_their_circumstances_and_read_without(tmp_path: Pa
     assert markdown(rows).splitlines()[2:] == ["| x | 1 |  |", "| y |  | 0.5 |"]
 
 
-def test_a_ratio_is_that_of_neighbours_in_time():
+def test_runs_take_turns():
     order: list[str] = []
-    *_, ratio = alternated(lambda: order.append("a"), lambda: order.append("b"), rounds=3)
+    seconds = in_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=3)
     assert order == ["a", "b"] * 3
-    assert ratio > 0
+    assert seconds.shape == (2, 3)
+    assert (seconds >= 0).all()

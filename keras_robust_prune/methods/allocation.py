@@ -17,6 +17,9 @@ from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.groups import ChannelGroup
 
+# A budget is met where this share of it is still used: a stair that would leave less is taken last.
+NEAR = 0.9
+
 
 class Remaining:
     """What is left of a network as a function of how many units are gone.
@@ -103,7 +106,7 @@ def allocate(
     for fraction in fractions:
         budget, slack = (1.0 - fraction) * remaining.total, 1e-6 * remaining.total
         while left > budget + slack:
-            best, price = None, (True, np.inf)
+            best, price = None, (True, True, np.inf)
             for name, width in widths.items():
                 after = gone[name] + _block(width - gone[name], round_to)
                 if after >= width:
@@ -116,8 +119,9 @@ def allocate(
                 cost = float(rising[name][gone[name] : after].sum())
                 if rest >= left:
                     continue
-                # What is saved beyond the budget is not worth anything.
-                value = (name in protected, (cost + 1e-12) / (left - max(rest, budget)))
+                # What is saved beyond the budget is worth nothing, and far beyond it only goes what nothing replaces.
+                beyond = rest < NEAR * budget
+                value = (name in protected, beyond, (cost + 1e-12) / (left - max(rest, budget)))
                 if value < price:
                     best, price = (name, after, rest), value
             if best is None:

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -250,30 +249,16 @@ def ready(path: Path) -> Callable[[], None]:
     return interpreter.invoke
 
 
-def fastest(functions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Seconds of this thread in the fastest run of each function, called in turns, on however busy a machine."""
-    found = [float("inf")] * len(functions)
-    for _ in range(rounds):
+def in_turns(functions: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:
+    """Seconds of every run of functions that are called in turns, `(num_functions, rounds)`.
+
+    They are those of this thread, which stand while a busy machine does something else. What disturbs one run disturbs
+    its neighbour in time, too: ratios are taken turn by turn.
+    """
+    found = np.empty((len(functions), rounds))
+    for turn in range(rounds):
         for number, function in enumerate(functions):
             begin = time.thread_time()
             function()
-            found[number] = min(found[number], time.thread_time() - begin)
+            found[number, turn] = time.thread_time() - begin
     return found
-
-
-def alternated(
-    first: Callable[[], Any], second: Callable[[], Any], rounds: int
-) -> tuple[float, float, float]:
-    """Median seconds of two functions called in turns, and the median of first / second of each turn.
-
-    What a busy machine does to one it does to its neighbour in time: the ratio is steadier than either.
-    """
-    seconds: list[tuple[float, float]] = []
-    for _ in range(rounds):
-        clock = [time.perf_counter()]
-        for function in (first, second):
-            function()
-            clock.append(time.perf_counter())
-        seconds.append((clock[1] - clock[0], clock[2] - clock[1]))
-    ratio = statistics.median(one / other for one, other in seconds)
-    return (*(statistics.median(column) for column in zip(*seconds, strict=True)), ratio)

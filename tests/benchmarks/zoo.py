@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+import keras_robust_prune as krp
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.graph.graph import Graph
@@ -60,6 +61,7 @@ NETWORKS = {
 }
 
 
+MODELS = flags.DEFINE_string("models", None, "A folder in which pruned networks are kept.")
 MLTK = flags.DEFINE_string(
     "mltk",
     None,
@@ -75,6 +77,57 @@ def load_model(name: str) -> Any:
             file = archive.extract("visual_wake_words.h5", folder)
             return backends.tf_keras().models.load_model(file, compile=False)
     return backends.tf_keras().models.load_model(file_of(name), compile=False)
+
+
+def pruned(name: str, dense: Any, method: str, target: float, budget: str, **options: Any) -> Any:
+    """The network with fewer units; one that is kept under `--models` is taken from there.
+
+    Args:
+        name: of the network.
+        dense: its model.
+        method: such as `"robust"`.
+        target: fraction to remove.
+        budget: what is counted, for the file's name.
+        **options: further arguments of `krp.prune`.
+    """
+    kept = Path(MODELS.value or ".") / f"{name}.{budget}.{method}.{target:g}.h5"
+    if MODELS.value and kept.exists():
+        return backends.tf_keras().models.load_model(kept, compile=False)
+    options["input_range"] = input_range_of(name)
+    model = krp.prune(dense, target, method=method, verbose=0, **options).model
+    if MODELS.value:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        model.save(kept)
+    return model
+
+
+def input_range_of(name: str) -> tuple[float, float]:
+    """The valid inputs; those that look at photographs take pixels from 0 to 255."""
+    return NETWORKS[name].input_range if name in NETWORKS else (0.0, 255.0)
+
+
+def judging(name: str, dense: Any, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and labels to measure on, `num` at most.
+
+    `efficientnet_lite0` has photographs of ImageNet; `mobilenet` gets the same, and as labels what it answers itself:
+    its accuracy is its agreement with the dense float32 network.
+    """
+    if name in NETWORKS:
+        return load_data(name, num)
+    x, y = photographs()
+    if name == "mobilenet":
+        x = np.asarray(backends.tensorflow().image.resize(x, dense.input_shape[1:3]))
+        y = dense.predict(x, verbose=0).argmax(-1)
+    return x[:num], y[:num]
+
+
+def photographs() -> tuple[np.ndarray, np.ndarray]:
+    """The centre 224 of every image of ImageNet, `(num, 224, 224, 3)` in 0..255, and their classes."""
+    tf = backends.tensorflow()
+    paths = sorted((Path(SHARED.value) / "data/imagenet").glob("*.jpg"))
+    read = [np.asarray(tf.io.decode_jpeg(path.read_bytes(), channels=3)) for path in paths]
+    x = np.stack([image[16:240, 16:240] for image in read]).astype("float32")
+    return x, np.array([int(path.stem) for path in paths])
 
 
 def file_of(name: str) -> Path:

@@ -61,3 +61,26 @@ def test_units_that_cost_nothing_go_first():
     (gone,) = allocate(curves, groups.widths, remaining, (0.05,))
     assert gone[cheap] > 0
     assert sum(gone.values()) == gone[cheap]
+
+
+def test_a_stair_that_leaves_far_less_than_the_budget_is_taken_last():
+    """The cheapest stair went, and of .7 of the time .6 were left, though others came nearer."""
+
+    class Left:
+        total = 100.0
+
+        def __call__(self, gone):
+            return 100.0 - 40.0 * (gone["wide"] >= 4) - 4.0 * gone["fine"]
+
+    class Stairs:
+        def remaining(self, graph, groups):
+            return Left()
+
+    remaining = Remaining(read(network("mlp")), (), Stairs())
+    widths = {"wide": 8, "fine": 16}
+    curves = {"wide": np.full(7, 0.01), "fine": np.full(15, 0.5)}
+    (gone,) = allocate(curves, widths, remaining, (0.3,))
+    assert gone == {"wide": 0, "fine": 8}
+    # Where nothing else comes there, it goes, and what went before it comes back.
+    (gone,) = allocate(curves, {"wide": 8, "fine": 6}, remaining, (0.3,))
+    assert gone == {"wide": 4, "fine": 0}

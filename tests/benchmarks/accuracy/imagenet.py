@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.by_cost import ByCost
 from keras_robust_prune.methods.problem import Problem
@@ -28,6 +27,7 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.kinds import Synthesis
+from tests.benchmarks import zoo
 from tests.benchmarks.benchmark import SHARED, Benchmark, Spent
 
 # What stands for each name; "default" is the method as it comes.
@@ -55,15 +55,6 @@ SEEDS = flags.DEFINE_list("seeds", ["0"], "Which seeds.")
 NUMBERS = ("accuracy", "top5", "seconds", "cpu_seconds", "gigabytes", "macs", "params")
 
 
-def images() -> tuple[np.ndarray, np.ndarray]:
-    """The centre 224 of every image, `(500, 224, 224, 3)` in 0..255, and their classes."""
-    tf = backends.tensorflow()
-    paths = sorted((Path(SHARED.value) / "data/imagenet").glob("*.jpg"))
-    read_ = [np.asarray(tf.io.decode_jpeg(path.read_bytes(), channels=3)) for path in paths]
-    x = np.stack([image[16:240, 16:240] for image in read_]).astype("float32")
-    return x, np.array([int(path.stem) for path in paths])
-
-
 def cases() -> Iterator[dict[str, str]]:
     """Every run."""
     for seed in SEEDS.value:
@@ -82,7 +73,7 @@ def measure_run(
     measure: str, target: str, tier: str, variant: str, seed: str
 ) -> Iterator[dict[str, float]]:
     """One pruning and what it kept."""
-    x, y = images()
+    x, y = zoo.photographs()
     graph = read(Path(SHARED.value) / "zoo" / "efficientnet_lite0.h5")
     calibration = None
     if tier == "T2":

@@ -5,7 +5,7 @@
 `robust` removes units until so much of the MACs is gone; magnitude pruning zeroes as large a share of every kernel,
 at a learning rate of 0, as there is no data. All are calibrated without data. PGD follows the gradients of the
 Keras model that a file was made of, Square asks the file itself. The files run in turns; zip says what a compressed
-package holds of a file, where zeros are worth something.
+package holds of a file, where zeros are worth something. With `--models=FOLDER` pruned networks are kept there.
 """
 
 from __future__ import annotations
@@ -22,28 +22,13 @@ from absl import flags
 import keras_robust_prune as krp
 from keras_robust_prune import backends
 from tests.benchmarks import zoo
-from tests.benchmarks.benchmark import Benchmark, Row, fastest, ready
+from tests.benchmarks.benchmark import Benchmark, Row, in_turns, ready
 
 CHOSEN = flags.DEFINE_list("networks", ["mnist_cnn", "cifar_cnn", "resnet20"], "Which networks.")
 TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the MACs, or of the weights, that goes.")
-NUM = flags.DEFINE_integer("num", 1000, "How many test inputs.")
-ATTACKED = flags.DEFINE_integer("attacked", 200, "How many of them are attacked.")
-MODELS = flags.DEFINE_string("models", None, "A folder in which pruned networks are kept.")
+NUM = flags.DEFINE_integer("num", 500, "How many test inputs.")
+ATTACKED = flags.DEFINE_integer("attacked", 100, "How many of them are attacked.")
 METHOD = flags.DEFINE_string("method", "robust", "What it is compared with.")
-
-
-def pruned(network: str, dense: Any) -> Any:
-    """The network with fewer units."""
-    kept = Path(MODELS.value or ".") / f"{network}.{METHOD.value}.{TARGET.value}.h5"
-    if MODELS.value and kept.exists():
-        return backends.tf_keras().models.load_model(kept, compile=False)
-    given = {"measure": "macs", "method": METHOD.value, "verbose": 0}
-    model = krp.prune(
-        dense, TARGET.value, input_range=zoo.NETWORKS[network].input_range, **given
-    ).model
-    if MODELS.value:
-        model.save(kept)
-    return model
 
 
 def sparse(dense: Any) -> Any:
@@ -67,7 +52,10 @@ def measure(network: str) -> Iterator[Row]:
     chosen = zoo.NETWORKS[network]
     dense = zoo.load_model(network)
     models = {"float32": dense, "int8 alone": dense, "tfmot + int8": sparse(dense)}
-    models[f"{METHOD.value} + int8"] = pruned(network, dense)
+    method = METHOD.value
+    models[f"{method} + int8"] = zoo.pruned(
+        network, dense, method, TARGET.value, "macs", measure="macs"
+    )
     x, y = zoo.load_data(network, NUM.value)
     attacks = [f"square@{chosen.eps}", f"pgd@{chosen.eps}"]
     given: dict[str, Any] = {"input_range": chosen.input_range, "min_agreement": 0.0}
@@ -76,7 +64,7 @@ def measure(network: str) -> Iterator[Row]:
         for name, model in models.items():
             paths.append(Path(folder) / f"{len(paths)}.tflite")
             krp.export_tflite(model, paths[-1], "float32" if name == "float32" else "int8", **given)
-        times = fastest([ready(path) for path in paths], 300)
+        times = np.median(in_turns([ready(path) for path in paths], 300), 1)
         for (name, model), path, seconds in zip(models.items(), paths, times, strict=True):
             few = slice(None, ATTACKED.value)
             options = {"input_range": chosen.input_range, "surrogate": model}

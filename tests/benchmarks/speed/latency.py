@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 import keras_robust_prune as krp
 from tests.benchmarks import zoo
-from tests.benchmarks.benchmark import Benchmark, alternated, ready
+from tests.benchmarks.benchmark import Benchmark, in_turns, ready
 
 CHOSEN = flags.DEFINE_list("networks", list(zoo.NETWORKS), "Which networks.")
 TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the units that goes.")
@@ -30,8 +31,12 @@ def measure(network: str) -> Iterator[dict[str, float]]:
         paths = [Path(folder) / f"{name}.tflite" for name in ("dense", "small")]
         for model, path in zip((dense, small), paths, strict=True):
             krp.export_tflite(model, path, verify=False)
-        before, after, ratio = alternated(*map(ready, paths), rounds=ROUNDS.value)
-    yield {"dense ms": 1000 * before, "pruned ms": 1000 * after, "times faster": ratio}
+        before, after = in_turns([ready(path) for path in paths], ROUNDS.value)
+    yield {
+        "dense ms": 1000 * np.median(before),
+        "pruned ms": 1000 * np.median(after),
+        "times faster": np.median(before / after),
+    }
 
 
 BENCHMARK = Benchmark(
