@@ -90,6 +90,7 @@ def test_in_a_terminal(tmp_path: Path) -> None:
     os.close(ours)
     assert running.returncode == 0
     assert re.search(r"\rpruning, step: +\d+%, (\?|\d\d:\d\d) left", text.decode())
+    assert re.search(r"\rexport: +\d+%, ", text.decode())
     check(screen(text.decode()))
 
 

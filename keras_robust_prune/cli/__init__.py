@@ -192,6 +192,7 @@ def export_command(args: argparse.Namespace) -> Any:
         overwrite=args.overwrite,
         seed=args.seed,
         trust=args.trust,
+        verbose=_verbose(args),
     )
     return reports
 

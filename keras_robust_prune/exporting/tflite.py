@@ -30,6 +30,7 @@ from keras_robust_prune.exporting.quantization import Quantization, quantization
 from keras_robust_prune.exporting.runtimes import as_numbers
 from keras_robust_prune.keras_io import outputs, reading, writing
 from keras_robust_prune.layers.asking import input_specs
+from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.reporting.tables import Table, as_html
 
 MIN_AGREEMENT = 0.9
@@ -144,6 +145,7 @@ def export(
     verify: bool = True,
     seed: int = 0,
     trust: bool = False,
+    verbose: int = 1,
 ) -> tuple[ExportReport, ...]:
     """Writes one `.tflite` file per quantisation, each checked against the model before any is written.
 
@@ -175,6 +177,7 @@ def export(
         verify: whether files are compared with the model at all.
         seed: of everything that is drawn.
         trust: whether a model's file may run code of its own; see `krp.load`.
+        verbose: 0 is silent; 1 says how far the work is if it takes long.
 
     Returns:
         One `ExportReport` per file.
@@ -217,7 +220,7 @@ def export(
         draft_of(source, way, dense_per_tensor, verify, adjust).worded(
             source, metadata, dict(names or {})
         )
-        for way in ways
+        for way in Progress.over("export", ways, verbose)
     ]
     problems = [
         problem

@@ -184,7 +184,9 @@ class Job:
         """The `.tflite` file that stays, and the dense one's, which does not: bytes, latency, accuracy."""
         if self.tflite is None:
             return (), ()
+        verbose = self.options.get("verbose", 1)
         options: dict[str, Any] = {"quantize": self.quantize, "input_range": specs}
+        options["verbose"] = verbose
         if quantization_for(self.quantize).calibrated:
             options["calibration"] = self.seen(dense, specs)
         with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +197,6 @@ class Job:
             reports = dataclasses.replace(before, path="dense, not kept"), after
             if self.labelled is None:
                 return files(before, after), reports
-            verbose = self.options.get("verbose", 1)
             found = [
                 evaluate(file, *self.labelled, verbose=verbose) for file in (path, self.tflite)
             ]

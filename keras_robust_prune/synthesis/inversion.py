@@ -254,10 +254,9 @@ def in_batches(
 ) -> tuple[np.ndarray, ...]:
     """All inputs, made in batches of one size."""
     parts = []
-    with Progress("synthetic inputs", count, verbose) as progress:
-        for done in range(0, count, size):
-            parts.append([np.asarray(unit) for unit in make(size)])
-            progress.update(min(size, count - done))
+    # shown, too, where it belongs to what is shown
+    for _ in Progress.over("synthetic inputs", range(0, count, size), verbose or None):
+        parts.append([np.asarray(unit) for unit in make(size)])
     joined = [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
     return tuple(space.raw(unit) for space, unit in zip(spaces, joined, strict=True))
 
