@@ -15,7 +15,8 @@ from nbclient import NotebookClient
 
 RUN = """
 from keras_robust_prune.reporting import progress
-progress.DELAY = 0.0  # as if all took long
+progress.DELAY = 0.0  # as if all took long, but no machine so slow that lines of progress stay
+progress.BETWEEN_LINES = 600.0
 import keras_robust_prune as krp
 from keras_robust_prune import demo
 model, x, y = demo.load()

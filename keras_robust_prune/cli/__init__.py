@@ -11,7 +11,6 @@ import json
 import math
 import os
 import runpy
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +66,7 @@ def prune_command(args: argparse.Namespace) -> Any:
         {**options, "verbose": _verbose(args)},
         input_range=input_range,
         tflite=args.tflite,
-        command=shlex.join([PROGRAM, *args.words]),
+        command=values.command_line([PROGRAM, *args.words]),
         quantize=way.name,
         report=args.report,
         labelled=labelled,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,20 @@ def fractions(text: str) -> float | dict[str, float]:
     if len(named) < len(pairs) or not all(named):
         raise argparse.ArgumentTypeError(f"{text!r} does not name every layer, and each once")
     return named
+
+
+def command_line(words: Sequence[str]) -> str:
+    r"""A command as one would type it, each flag in a line of its own.
+
+    Example:
+        >>> print(command_line(["keras-robust-prune", "prune", "my net", "out", "--seed=1"]))
+        keras-robust-prune prune 'my net' out \
+            --seed=1
+    """
+    return "".join(
+        f" \\\n    {word}" if word.startswith("--") else f" {word}"
+        for word in map(shlex.quote, words)
+    ).lstrip()
 
 
 def limits(items: Sequence[str]) -> dict[Any, float | str]:

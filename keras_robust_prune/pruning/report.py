@@ -264,7 +264,7 @@ def _inputs(result: Any, origin: Origin | None) -> list[Part]:
         uris = [data_uri(picture) for picture in shown if picture is not None]
         if uris:
             texts = [f"{kind} input {k}" for k in range(1, len(uris) + 1)]
-            parts.append(figure(pictures(uris, texts), f"The first {len(uris)} {kind} inputs"))
+            parts.append(figure(pictures(uris, texts), f"{kind}: the first {len(uris)} inputs"))
     return parts
 
 

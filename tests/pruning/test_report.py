@@ -70,7 +70,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Page:
         r"first first second 8 4 50%",
         r"0 % removed 25 % removed 50 % removed",
         r"fgsm@0\.1 \d\.\d{3} \[",
-        r"The first 12 inverted inputs",
+        r"inverted: the first 12 inputs",
         r"5 to 95 %",
         r"FULLY_CONNECTED 3",
         r"float32",
