@@ -54,6 +54,9 @@ def batch_in_front(nodes: Iterable[Any], outputs: Any, size: int) -> Any:
             for output in flat(node.outputs):
                 if not front.is_behind(output):
                     front.made[key_of(output)] = front.rebuilt(output)
+        elif given and _name(layer_of(node)) == "broadcast_to":
+            (output,) = flat(node.outputs)
+            front.made[key_of(output)] = _spread(front, node, output, given)
     return map_tensors(front.follow, outputs) if front.made else outputs
 
 
@@ -213,6 +216,17 @@ def _alike(front: Front, node: Any, tensor: Any, parts: list[Any]) -> Any:
 
     args, kwargs = map_leaves(aligned, arguments(node))
     return layer_of(node)(*args, **kwargs)
+
+
+def _spread(front: Front, node: Any, tensor: Any, parts: list[Any]) -> Any:
+    """A tensor spread over other axes than that of the batch, whose size `broadcast_to` would be told."""
+    source, shape = front.of(parts[0]), tensor.shape
+    if len(source.shape) != len(shape) or source.shape[0] != shape[0]:
+        raise ValueError("computes with the size of the batch")
+    pairs = zip(source.shape[1:], shape[1:], strict=True)
+    ones = np.ones((1, *(new if old != new else 1 for old, new in pairs)), tensor.dtype)
+    join = front.ops.logical_and if tensor.dtype == "bool" else front.ops.multiply
+    return join(source, front.ops.convert_to_tensor(ones))
 
 
 def _along(operation: Any, rank: int) -> list[int]:

@@ -103,6 +103,21 @@ def test_a_constant_beside_the_scores_of_every_sample(tmp_path: Path) -> None:
     assert agree_once_cut(model, example(model), tmp_path) == {"before": 8}
 
 
+def test_a_tensor_spread_over_the_shape_of_another(tmp_path: Path) -> None:
+    """`broadcast_to` is told the size of the batch."""
+    keras = backends.keras()
+    ops = keras.ops
+
+    def call(self: Any, x: Any) -> Any:
+        count, steps, width = ops.shape(x)
+        least = ops.broadcast_to(ops.min(x, 1, True), (count, steps, width))
+        alike = ops.broadcast_to(ops.max(x, 1, True) < 0.0, (count, steps, width))
+        return ops.where(alike, x, x - least)
+
+    model = around(keras, layer(keras, call), (5, 6), 8)
+    assert agree_once_cut(model, example(model), tmp_path) == {"before": 8}
+
+
 def test_samples_that_are_mixed_stay_closed() -> None:
     keras = backends.keras()
     mixing = layer(keras, lambda self, x: x - keras.ops.mean(x, axis=0, keepdims=True))

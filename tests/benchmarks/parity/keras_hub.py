@@ -3,9 +3,10 @@
     python -m tests.benchmarks keras_hub [--backbones=ViT,Bert,swin,...]
 
 Needs the package `keras-hub` (0.32.0 with `--no-deps`, and kagglehub, kagglesdk, tokenizers, regex, rich, tqdm,
-pyyaml); nothing is downloaded. `closed` counts composite layers that could not be opened, `cause` says why the first of
-them could not, what failed, or what keeps most units where less than 30 % go. Such backbones are measured once more
-under a dense layer for each output (`head_*`): what is an output is kept, and in a transformer that is the whole trunk.
+pyyaml); nothing is downloaded. `lite` is the largest difference of the cut network's .tflite file from it. `closed`
+counts composite layers that could not be opened, `cause` says why the first of them could not, what failed, or what
+keeps most units where less than 30 % go. Such backbones are measured once more under a dense layer for each output
+(`head_*`): what is an output is kept, and in a transformer that is the whole trunk.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ NAMES = flags.DEFINE_list(
 
 LITE = flags.DEFINE_list(
     "lite",
-    list(networks_idioms.NETWORKS),
+    [*networks_idioms.NETWORKS, *hub_composed.NAMES],
     "Of which the cut network's .tflite file is compared, too.",
 )
 
@@ -61,7 +62,7 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
         model = (networks_idioms if by_hand else hub_composed).make(name)
         found = cut_by_norm(model)
         if name in LITE.value:
-            found["lite"] = lite(found["model"])
+            found["lite"] = lite(found["model"], model)
         if not is_less(found):
             with contextlib.suppress(Exception):  # the row then stands as it is
                 under = cut_by_norm(headed(model))
@@ -93,18 +94,23 @@ def headed(model: Any) -> Any:
     heads = [
         keras.layers.Dense(10, name=f"head_{k}")(tensor)
         for k, tensor in enumerate(outputs)
-        if "float" in str(tensor.dtype) and len(tensor.shape) > 1
+        if "float" in str(tensor.dtype) and len(tensor.shape) > 1 and tensor.shape[-1]
     ]
     return keras.Model(model.input, heads, name=model.name)
 
 
-def lite(model: Any) -> float | str:
-    """The largest difference of a network's `.tflite` file from it; why there is none otherwise."""
+def lite(model: Any, dense: Any) -> float | str:
+    """The largest difference of a network's `.tflite` file from it; why there is none, and if the dense has any."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return float(export_tflite(model, Path(folder) / "cut.tflite").max_difference or 0.0)
         except Exception as error:
-            return str(error).splitlines()[0][:80]
+            reason = str(error).splitlines()[0][:80]
+        try:
+            export_tflite(dense, Path(folder) / "dense.tflite")
+        except Exception:
+            return f"nor the dense: {reason}"
+        return reason
 
 
 def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
@@ -145,22 +151,20 @@ def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
 def summary(rows: list[Row], _: Path) -> str:
     """How many backbones lose what is asked."""
     hub = [row for row in rows if row["name"] not in networks_idioms.NETWORKS]
-    return "\n".join(
-        [_summary(hub, "backbones"), _summary([r for r in rows if r not in hub], "by hand")]
-    )
+    by_hand = [row for row in rows if row not in hub]
+    return "\n".join([_summary(hub, "backbones"), _summary(by_hand, "networks by hand")])
 
 
 def _summary(rows: list[Row], what: str) -> str:
-    done = [row for row in rows if row["groups"] != ""]
+    done = [row for row in rows if str(row["groups"])]
     exact = sum(float(row["difference"]) <= 1e-5 for row in done)
-    less = sum(
-        min(float(row[f"{key}_after"]) / float(row[key]) for key in ("params", "macs"))
-        <= 0.7 + 1e-9
-        for row in done
+    less = sum(is_less(row) for row in done)
+    more = sum(
+        str(row["head_params"]) != "" and is_less(row, "head_") for row in done if not is_less(row)
     )
     return (
-        f"{len(rows)} {what}: {len(done)} can be cut, cut equals mask in {exact}, {less} lose 30 % of"
-        f" parameters or MACs, {headed} more under a dense head"
+        f"{len(rows)} {what}: {len(done)} can be cut, cut equals mask in {exact}, {less} lose 30 % of parameters"
+        f" or MACs, {more} more under a dense head ({(less + more) / max(1, len(rows)):.0%})."
     )
 
 
