@@ -77,6 +77,7 @@ class Node:
         kwargs: keyword arguments, likewise.
         inputs: those tensors, in order of appearance.
         shapes: the outputs' shapes without the batch axis.
+        samples: of how many samples it makes outputs for one input, where windows or tokens became samples before it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Node:
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     inputs: tuple[Ref, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    samples: int = 1
 
     @property
     def ref(self) -> Ref:

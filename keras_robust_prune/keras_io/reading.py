@@ -29,6 +29,7 @@ from keras_robust_prune.keras_io.traversal import Traversal, is_graph_model
 from keras_robust_prune.layers.kernels import with_kernels
 from keras_robust_prune.layers.norms import with_norms
 from keras_robust_prune.layers.padding import recognised
+from keras_robust_prune.layers.samples import with_samples
 
 __all__ = ["ModelError", "build", "load", "opened", "read", "read_masks"]
 
@@ -114,7 +115,9 @@ def _described(traversal: Traversal, opener: Opener) -> Graph:
         except ValueError as error:
             problems.append(str(error))
     graph = (
-        with_norms(with_kernels(recognised(_graph(traversal, layers)))) if not problems else None
+        with_samples(with_norms(with_kernels(recognised(_graph(traversal, layers)))))
+        if not problems
+        else None
     )
     for layer in (layers if graph is None else graph.layers).values():
         problems += _problems(layer)

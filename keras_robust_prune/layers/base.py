@@ -59,6 +59,7 @@ class LayerType:
             alike.
         translates: what is added to a unit of its input everywhere is added to its output everywhere.
         over_units: it normalises over all units of its input, and sees a zero for each that is gone.
+        keeps_entries: its output holds the numbers of its input and no others.
         weight_names: its own names for weights that the toolkit calls otherwise.
     """
 
@@ -70,6 +71,7 @@ class LayerType:
     homogeneous: bool = False
     translates: bool = False
     over_units: bool = False
+    keeps_entries: bool = False
     weight_names: ClassVar[Mapping[str, str]] = {}
 
     def trace(
@@ -173,7 +175,7 @@ class LayerType:
         return 1
 
     def macs(self, graph: Graph, node: Node) -> int:
-        """Multiply-accumulate operations of one call on one input."""
+        """Multiply-accumulate operations of one call on one sample of its input."""
         layer = graph.layer_of(node)
         size = sum(int(layer.weights[name].size) for name in self.kernels_of(layer))
         return size * self.positions(graph, node) if size else 0

@@ -67,6 +67,7 @@ class Move(LayerType):
 
     homogeneous = True
     translates = True
+    keeps_entries = True
 
     def trace(
         self, graph: Graph, node: Node, inputs: Sequence[Labels], tracing: Tracing

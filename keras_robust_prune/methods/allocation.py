@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.layers.samples import macs_of
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.groups import ChannelGroup
 
@@ -49,7 +50,7 @@ class Remaining:
         for layer in graph.layers.values():
             kind = layer_type(layer)
             kernels = kind.kernels_of(layer)
-            macs = sum(kind.macs(graph, node) for node in graph.calls[layer.name])
+            macs = sum(macs_of(graph, node) for node in graph.calls[layer.name])
             entries = sum(layer.weights[name].size for name in kernels)
             for weight, value in layer.weights.items():
                 size = float(value.size if sizes is None else sizes.get((layer.name, weight), 0.0))

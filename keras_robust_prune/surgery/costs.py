@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.layers.base import known_size, layer_type
+from keras_robust_prune.layers.samples import macs_of
 from keras_robust_prune.surgery.groups import ChannelGroup
 
 
@@ -22,7 +23,7 @@ class Cost(NamedTuple):
 
 def num_macs(graph: Graph) -> int:
     """Multiply-accumulate operations of the whole network on one input."""
-    return sum(layer_type(graph.layer_of(node)).macs(graph, node) for node in graph.nodes)
+    return sum(macs_of(graph, node) for node in graph.nodes)
 
 
 def num_values(graph: Graph) -> int:
@@ -31,7 +32,7 @@ def num_values(graph: Graph) -> int:
     Where a kernel is small (depthwise, 1 x 1 on few channels) reading and writing them takes the
     time, not multiplying.
     """
-    return sum(known_size(shape) for node in graph.nodes for shape in node.shapes)
+    return sum(node.samples * known_size(shape) for node in graph.nodes for shape in node.shapes)
 
 
 def unit_cost(graph: Graph, group: ChannelGroup) -> Cost:
@@ -58,6 +59,6 @@ def unit_cost(graph: Graph, group: ChannelGroup) -> Cost:
         names = kind.kernels_of(layer)
         kernels = sum(layer.weights[name].size for name in names)
         if kernels:
-            per_entry = sum(kind.macs(graph, node) for node in graph.calls[name]) / kernels
+            per_entry = sum(macs_of(graph, node) for node in graph.calls[name]) / kernels
             macs += saved * per_entry if weight in names else 0.0
     return Cost(params, macs)

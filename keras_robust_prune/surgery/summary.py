@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras_robust_prune.graph.graph import Graph, Shape
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.layers.base import layer_type
+from keras_robust_prune.layers.samples import macs_of
 from keras_robust_prune.reporting.tables import Table, as_html
 
 
@@ -151,7 +151,7 @@ def summary(model: Any, trust: bool = False) -> Summary:
         calls = graph.calls[name]
         if layer.is_input or not calls:
             continue
-        macs = sum(layer_type(layer).macs(graph, node) for node in calls)
+        macs = sum(macs_of(graph, node) for node in calls)
         layers.append(LayerCost(name, layer.kind, calls[0].shapes[0], layer.num_params, macs))
     return Summary(graph.name, tuple(layers))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.layers.base import known_size, layer_type
+from keras_robust_prune.layers.samples import macs_of
 from keras_robust_prune.synthesis.probe import ActivationProbe
 from keras_robust_prune.synthesis.synthesis import PER_VALUE
 
@@ -124,8 +125,8 @@ class Frontier:
 def _cost(split: Graph, first: int, last: int) -> float:
     """What the calls between two positions take on one input, in multiplications."""
     nodes = split.nodes[first:last]
-    macs = sum(layer_type(split.layer_of(node)).macs(split, node) for node in nodes)
-    values = sum(known_size(shape) for node in nodes for shape in node.shapes)
+    macs = sum(macs_of(split, node) for node in nodes)
+    values = sum(node.samples * known_size(shape) for node in nodes for shape in node.shapes)
     return max(macs, PER_VALUE * values)
 
 
