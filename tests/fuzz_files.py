@@ -10,6 +10,7 @@ an error that is not ours is printed with the file that did it.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import resource
@@ -19,13 +20,15 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import h5py  # noqa: F401, the processes that are forked have it
+import h5py
 import hostile_files
 import numpy as np
 from networks import network
@@ -74,6 +77,80 @@ def noted(content: bytes, rng: random.Random) -> bytes:
 
 
 MUTATIONS: tuple[Mutation, ...] = (flip, truncate, splice, grow, noted)
+VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1 << 31, 1 << 62, 1e308, float("nan"), "", "x" * 10_000, "../../x", "os"),
+    *([], [[]], {}, [1 << 40, 1 << 40], {"class_name": "Lambda", "config": {}}),
+    {"module": "subprocess", "class_name": "Popen", "config": {"args": ["touch", "mark"]}},
+    {"class_name": "__lambda__", "config": {"value": ["4wAAAA==", None, None]}},
+)
+
+
+def value(text: str, rng: random.Random) -> str:
+    """One value somewhere in a configuration becomes another, of any kind; now and then a name does."""
+    config = json.loads(text)
+    places = [(holder, key) for holder, key in _places(config)]
+    for holder, key in rng.sample(places, min(len(places), rng.randint(1, 2))):
+        if isinstance(holder, dict) and rng.random() < 0.1:
+            holder[rng.choice(["class_name", "name", "module", "config"])] = holder.pop(key, None)
+        else:
+            holder[key] = rng.choice(VALUES)
+    return json.dumps(config)
+
+
+def _places(config: Any) -> Iterator[tuple[Any, Any]]:
+    """Where values stand, however deep."""
+    waiting = [config]
+    while waiting:
+        holder = waiting.pop()
+        for key in list(holder if isinstance(holder, dict) else range(len(holder))):
+            yield holder, key
+            if isinstance(holder[key], (dict, list)):
+                waiting.append(holder[key])
+
+
+def rezip(path: Path, rng: random.Random) -> str:
+    """What is in an archive is changed and its checksums are right, or something is put beside it."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    what, name = rng.choice(["value", "bytes", "beside", "bomb"]), rng.choice(sorted(content))
+    if what == "value":
+        name = rng.choice(["config.json", "config.json", "metadata.json"])
+        content[name] = value(content[name].decode(), rng).encode()
+    elif what == "bytes":
+        content[name] = rng.choice(MUTATIONS)(content[name], rng)
+    elif what == "beside":
+        content[rng.choice(["../mark", "/tmp/mark", "a/../../mark", "x.pkl", "assets/x"])] = b"x"
+    else:
+        content[rng.choice([name, "more"])] = bytes(rng.randint(64, 256) << 20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for member, data in content.items():
+            archive.writestr(member, data)
+    return f"rezip {what}"
+
+
+def rewrite(path: Path, rng: random.Random) -> str:
+    """What an HDF5 file says of its model, or holds beside it, is changed in a way that HDF5 allows."""
+    what = rng.choice(["value", "version", "link", "huge", "shape"])
+    with h5py.File(path, "r+") as file:
+        if what == "value":
+            file.attrs["model_config"] = value(file.attrs["model_config"], rng)
+        elif what == "version":
+            file.attrs["keras_version"] = rng.choice(["3.0", "", "9" * 50, "\x7f"])
+        elif what == "link":
+            file["more"] = rng.choice(
+                [h5py.ExternalLink("/etc/passwd", "x"), h5py.SoftLink("/more"), h5py.SoftLink("/")]
+            )
+        elif what == "huge":
+            file.create_dataset("more", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10))
+        else:
+            arrays: list[str] = []
+            file.visititems(
+                lambda name, item: arrays.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+            name = rng.choice(arrays)
+            del file[name]
+            file[name] = rng.choice([np.zeros(0), np.full((3, 3), np.nan), np.array("x", "S4")])
+    return f"rewrite {what}"
 
 
 def seeds(folder: Path) -> list[Path]:
@@ -112,6 +189,9 @@ def mutated(source: Path, place: Path, rng: random.Random) -> str:
     else:
         shutil.copyfile(source, place)
         inner = place
+    deep = {".keras": rezip, ".h5": rewrite}.get(place.suffix)
+    if deep is not None and rng.random() < 0.6:
+        return deep(place, rng)
     content = inner.read_bytes()
     inner.write_bytes(change(content, rng) if content else content)
     return change.__name__
@@ -174,14 +254,18 @@ def fuzz(count: int, seed: int = 0, only: str = "") -> Counter[str]:
         sources = [path for path in seeds(folder / "seeds") if path.name.endswith(only)]
         evil = [path for path in sources if path.parent.name in hostile_files.LAMBDAS]
         good = [path for path in sources if path not in evil]
-        marks = {path.parent / "mark" for path in sources}
+        temporary = folder / "temporary"
+        tempfile.tempdir = str(temporary)
+        marks = {Path("/tmp/mark"), folder / "mark"} | {path.parent / "mark" for path in sources}
         for number in range(count):
             rng = random.Random(f"{seed} {number}")
             source, place = rng.choice(evil if evil and number % 4 == 3 else good), folder / "tried"
             place.mkdir()
+            temporary.mkdir()
             change = mutated(source, place / source.name, rng)
             outcome = opened(place / source.name)
             left = {path.name for path in place.iterdir()} - {source.name}
+            left |= {path.name for path in temporary.iterdir()}
             if left:
                 outcome = f"left {sorted(left)}"
             if any(mark.exists() for mark in marks):
@@ -190,6 +274,7 @@ def fuzz(count: int, seed: int = 0, only: str = "") -> Counter[str]:
             if outcome not in ("result", "refused"):
                 print(number, source.relative_to(folder), change, outcome, flush=True)
             shutil.rmtree(place)
+            shutil.rmtree(temporary)
             if not (number + 1) % 100:
                 print(number + 1, dict(outcomes), flush=True)
     return outcomes

@@ -64,6 +64,27 @@ class Adam:
         self._replicas.update(move, list(pairs), gradients)
 
 
+def stepped(
+    value: Any, gradient: Any, slot: tuple[Any, Any], rate: Any, number: Any, beta_2: float
+) -> tuple[Any, tuple[Any, Any]]:
+    """A tensor and its two moments after a step of the same, where no variable is to be kept.
+
+    Args:
+        value: the tensor.
+        gradient: of it.
+        slot: its moments so far, at first zeros.
+        rate: the step's.
+        number: of the step, from 0.
+        beta_2: by which the second moment decays.
+    """
+    tf = backends.tensorflow()
+    done = tf.cast(number, tf.float32) + 1.0
+    m = BETA_1 * slot[0] + (1 - BETA_1) * gradient
+    v = beta_2 * slot[1] + (1 - beta_2) * tf.square(gradient)
+    rate *= tf.sqrt(1 - tf.pow(beta_2, done)) / (1 - tf.pow(BETA_1, done))
+    return value - rate * m / (tf.sqrt(v) + EPSILON), (m, v)
+
+
 def cosine(number: int, num_steps: int, peak: float, last: float = 0.0, warm: int = 0) -> float:
     """The rate of a step: rising for the first, then falling as a cosine.
 

@@ -103,17 +103,26 @@ class Replicas:
                 extended.update(group[0], function, args=(*group[1:], total), group=False)
 
     def by_rows(
-        self, function: Callable[..., Any], signature: Sequence[Any], num_rows: int
+        self,
+        function: Callable[..., Any],
+        signature: Sequence[Any] | None,
+        num_rows: int,
+        share: int | None = None,
     ) -> Callable[..., Any]:
-        """A function compiled, each replica computing an equal share of the rows.
+        """A function compiled, each replica computing some of the rows.
 
         Args:
-            function: from tensors to a tensor, or a list of them, with as many rows; no row depends on another.
-            signature: of its arguments.
+            function: from tensors to a tensor, or a list of them, with as many rows; no row depends on one of another
+                replica's.
+            signature: of its arguments; None takes it from the first call.
             num_rows: how many of the arguments, the first ones, are rows; the others are alike for all.
+            share: how many rows a replica takes; None gives each an equal share. Where none are left for a replica, it
+                computes the last one again.
         """
         tf, strategy = backends.tensorflow(), self._strategy
         if strategy is None:
+            if signature is None:
+                return tf.function(function, autograph=False, reduce_retracing=True)
             compiled = tf.function(function, input_signature=signature, autograph=False)
             return compiled.get_concrete_function()
         each = tf.function(
@@ -124,12 +133,12 @@ class Replicas:
 
         def spread(*given: Any) -> Any:
             count = int(given[0].shape[0])
-            share = -(-count // self.count)
-            index = tf.minimum(tf.range(share * self.count), count - 1)
+            each_takes = share or -(-count // self.count)
+            index = tf.minimum(tf.range(each_takes * self.count), count - 1)
 
             def part(rows: Any) -> Any:
                 padded = tf.gather(rows, index)
-                shares = tf.reshape(padded, (self.count, share, *rows.shape[1:]))
+                shares = tf.reshape(padded, (self.count, each_takes, *rows.shape[1:]))
                 own = strategy.experimental_distribute_values_from_function
                 return own(lambda context: shares[context.replica_id_in_sync_group])
 

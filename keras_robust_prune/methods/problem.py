@@ -70,7 +70,7 @@ class Problem:
         start: the state to go on from; None begins with the dense network.
         verbose: whether a method may print its progress.
         stages: what an interrupted run had done of the step that it was at.
-        strategy: of `tf.distribute`, over whose replicas training is spread; None for one.
+        strategy: of `tf.distribute`, over whose replicas synthesis, moments and training are spread; None for one.
 
     Raises:
         ValueError: a value is out of its range.

@@ -79,7 +79,11 @@ class Run:
         problem, stages = self.problem, self.problem.stages
         if (stage := stages.get("inputs")) is None:
             kinds = self._within_time()(
-                problem.graph, problem.input_range, problem.seed, problem.verbose
+                problem.graph,
+                problem.input_range,
+                problem.seed,
+                problem.verbose,
+                problem.strategy,
             )
             said = [(kind.name, kind.distance, kind.entropy) for kind in kinds]
             arrays = {
@@ -213,17 +217,20 @@ class Run:
     def _measured(self, graph: Graph, split: Graph, name: str, is_dense: bool) -> Moments:
         """Moments of a consumer, measured from where both networks are known on."""
         sources = self.inputs[0][: self.num_measured]
-        begun = self._frontiers[0].part(self.problem.graph, self.dense, name)
-        if is_dense:
-            return measure(self.dense, self.dense, name, sources, self.problem.seed, (begun, begun))
-        parts = begun, self._frontiers[1].part(graph, split, name)
-        return measure(self.dense, split, name, sources, self.problem.seed, parts)
+        problem, begun = self.problem, self._frontiers[0].part(self.problem.graph, self.dense, name)
+        pruned, parts = self.dense, (begun, begun)
+        if not is_dense:
+            pruned, parts = split, (begun, self._frontiers[1].part(graph, split, name))
+        return measure(self.dense, pruned, name, sources, problem.seed, parts, problem.strategy)
 
     @cached_property
     def _frontiers(self) -> tuple[Frontier, Frontier]:
         """Of the dense network and of the pruned one."""
         sources = self.inputs[0][: self.num_measured]
-        one, other = (Frontier(self.dense, self.consumers, sources) for _ in range(2))
+        strategy = self.problem.strategy
+        one, other = (
+            Frontier(self.dense, self.consumers, sources, strategy=strategy) for _ in range(2)
+        )
         return one, other
 
     def equations(

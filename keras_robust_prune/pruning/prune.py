@@ -73,8 +73,8 @@ def prune(
         callbacks: Keras callbacks; they see one epoch per step.
         checkpoint: a file that holds every step, and what is done of one under way; a run that finds it goes on from it
             to the same result.
-        strategy: a `tf.distribute.Strategy` over whose replicas (several GPUs, several machines) distillation spreads
-            its batches.
+        strategy: a `tf.distribute.Strategy` over whose replicas (several GPUs, several machines) `robust` spreads
+            synthetic inputs, the forward passes of second moments, and the batches of distillation.
         verbose: 0 is silent.
         trust: whether a model's file may run code of its own; see `krp.load`.
 

@@ -160,7 +160,8 @@ class Pruner:
             metrics: likewise.
             checkpoint: a file that holds every step, and what is done of the one under way; a run that finds it
                 there goes on from it to the same result.
-            strategy: a `tf.distribute.Strategy` over whose replicas distillation spreads its batches.
+            strategy: a `tf.distribute.Strategy` over whose replicas `robust` spreads synthetic inputs, the forward
+                passes of second moments, and the batches of distillation.
 
         Raises:
             FileExistsError: `checkpoint` is there and is none.

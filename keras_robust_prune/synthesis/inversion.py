@@ -19,7 +19,7 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
 from keras_robust_prune.inputs import InputSpec
-from keras_robust_prune.keras_io.adam import Adam, cosine
+from keras_robust_prune.keras_io.adam import cosine, stepped
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.reporting.progress import Progress
@@ -52,6 +52,7 @@ def ascend(
     count: int,
     rng: np.random.Generator,
     verbose: int = 0,
+    strategy: Any = None,
 ) -> tuple[np.ndarray, ...]:
     """Climb from the prior towards classes in short normalised steps, blurring on the way.
 
@@ -59,44 +60,75 @@ def ascend(
         One array per network input, `(count, *shape)` float32, raw.
     """
     tf = backends.tensorflow()
-    probe = ActivationProbe(graph, logits)
+    replicas, num = Replicas(strategy), len(spaces)
+    probe = ActivationProbe(graph, logits, strategy)
+    size = batch_size(count, probe)
 
-    @tf.function(autograph=False)
-    def step(units: list[Any], targets: list[Any], size: Any) -> list[Any]:
+    def step(number: Any, units: list[Any], targets: Sequence[Any], pace: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(units)
             loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
         gradients = tape.gradient(loss, units)
-        return [
-            _ascent_step(tf, unit, gradient, size, space)
+        return number + 1, [
+            _ascent_step(tf, unit, gradient, pace, space)
             for unit, gradient, space in zip(units, gradients, spaces, strict=True)
         ]
 
-    def make(number: int) -> list[Any]:
-        units = [tf.constant(start(space, number, rng, sparse=1.0)) for space in spaces]
+    def climb(*rows: Any) -> list[Any]:
+        units, targets, pace = list(rows[:num]), rows[num:-1], rows[-1]
+        return tf.while_loop(  # type: ignore[no-any-return]
+            lambda number, _: number < ASCENT_STEPS,
+            lambda number, units: step(number, units, targets, pace),
+            [tf.constant(0), units],
+        )[1]
+
+    def drawn() -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        units = [start(space, size, rng, sparse=1.0) for space in spaces]
         targets = random_targets(probe, units, spaces, rng)
-        size = tf.constant(np.exp(rng.uniform(math.log(0.3), 0.0, number)), tf.float32)
-        for _ in range(ASCENT_STEPS):
-            units = step(units, targets, size)
-        pairs = zip(units, spaces, strict=True)
-        return [_stretched(tf, unit, space, rng) for unit, space in pairs]
+        pace = np.exp(rng.uniform(math.log(0.3), 0.0, size)).astype(np.float32)
+        shares = [
+            rng.random((size,) + (1,) * len(space.shape)) if _is_stretched(space) else None
+            for space in spaces
+        ]
+        return [*units, *targets, pace], shares
 
-    return in_batches(make, spaces, count, batch_size(count, probe), verbose)
+    climbing = replicas.by_rows(climb, None, num + len(logits) + 1, size)
+
+    def make(batches: int) -> list[Any]:
+        begun = [drawn() for _ in range(batches)]
+        units = climbing(*_stacked([rows for rows, _ in begun]))
+        return [
+            np.asarray(unit)
+            if shares[0] is None
+            else _stretched(np.asarray(unit), space, np.concatenate(shares))
+            for unit, space, shares in zip(
+                units, spaces, zip(*(shares for _, shares in begun), strict=True), strict=True
+            )
+        ]
+
+    return in_batches(make, spaces, count, size, verbose, replicas.count)
 
 
-def _stretched(tf: Any, unit: Any, space: InputSpec, rng: np.random.Generator) -> Any:
+def _stacked(batches: Sequence[Sequence[np.ndarray]]) -> list[Any]:
+    """What batches are made of, one batch's rows behind the other's."""
+    tf = backends.tensorflow()
+    return [tf.constant(np.concatenate(column)) for column in zip(*batches, strict=True)]
+
+
+def _is_stretched(space: InputSpec) -> bool:
+    return len(space.shape) >= 2 and not space.num_tokens
+
+
+def _stretched(unit: np.ndarray, space: InputSpec, shares: np.ndarray) -> np.ndarray:
     """Images and signals use their range: blur and pull leave them far dimmer than real ones are.
 
-    All but the furthest hundredth of an input's values is stretched to a share of the range, drawn
-    evenly; none is dimmed.
+    All but the furthest hundredth of an input's values is stretched to a share of the range; none is dimmed.
     """
-    if len(space.shape) < 2 or space.num_tokens:
-        return unit
-    away = np.asarray(unit) - space.neutral
+    away = unit - space.neutral
     axes = tuple(range(1, away.ndim))
     furthest = np.quantile(abs(away), 0.99, axis=axes, keepdims=True) + 1e-6
-    gain = np.maximum(rng.random(furthest.shape) / furthest, 1.0)
-    return tf.constant(np.clip(space.neutral + gain * away, 0.0, 1.0), tf.float32)
+    gain = np.maximum(shares / furthest, 1.0)
+    return np.clip(space.neutral + gain * away, 0.0, 1.0).astype(np.float32)
 
 
 def _ascent_step(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpec) -> Any:
@@ -135,6 +167,7 @@ def match(
     count: int,
     rng: np.random.Generator,
     verbose: int = 0,
+    strategy: Any = None,
 ) -> tuple[tuple[np.ndarray, ...], dict[str, float]]:
     """Reproduce every BatchNorm's mean and deviation, with confident and diverse classes, smoothly.
 
@@ -143,39 +176,48 @@ def match(
         distance that is left.
     """
     tf = backends.tensorflow()
-    nodes = statistics(graph)
-    probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
+    nodes, replicas, num = statistics(graph), Replicas(strategy), len(spaces)
+    probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits], strategy)
     known = [stored(graph, node) for node in nodes]
-
     size = batch_size(count, probe)
-    units = [tf.Variable(tf.zeros((size, *space.shape))) for space in spaces]
-    adam = Adam(units, Replicas(), beta_2=0.99)
+    rates = [cosine(k, MATCH_STEPS, _MATCH_RATE, _LAST_RATE) for k in range(MATCH_STEPS)]
 
-    @tf.function(autograph=False)
-    def step(targets: list[Any], weight: Any, rate: Any, number: Any) -> list[Any]:
+    def step(number: Any, units: Any, slots: Any, targets: Any, weight: Any) -> Any:
         with tf.GradientTape() as tape:
+            tape.watch(units)
             loss, apart = mismatch(probe, units, spaces, known, targets, weight)
-        adam.apply(tape.gradient(loss, units, unconnected_gradients="zero"), rate, number)
-        for unit in units:
-            unit.assign(tf.clip_by_value(unit, 0, 1))
-        return apart
+        gradients = tape.gradient(loss, units, unconnected_gradients="zero")
+        rate = tf.constant(rates, tf.float32)[number]
+        moved = [
+            stepped(unit, gradient, slot, rate, number, beta_2=0.99)
+            for unit, gradient, slot in zip(units, gradients, slots, strict=True)
+        ]
+        units = [tf.clip_by_value(unit, 0.0, 1.0) for unit, _ in moved]
+        return number + 1, units, [slot for _, slot in moved], tf.stack(apart)
 
+    def bring(*rows: Any) -> list[Any]:
+        units, targets, weight = list(rows[:num]), rows[num:-1], rows[-1]
+        _, units, _, apart = tf.while_loop(
+            lambda number, *_: number < MATCH_STEPS,
+            lambda number, units, slots, _: step(number, units, slots, targets, weight),
+            [tf.constant(0), units, [(0 * unit, 0 * unit) for unit in units], tf.zeros(len(nodes))],
+        )
+        return [*units, tf.tile(apart[None], (tf.shape(weight)[0], 1))]
+
+    def drawn() -> list[np.ndarray]:
+        units = [start(space, size, rng) for space in spaces]
+        targets = random_targets(probe, units, spaces, rng, skip=len(nodes))
+        return [*units, *targets, np.exp(rng.uniform(math.log(0.1), 0.0, size)).astype(np.float32)]
+
+    bringing = replicas.by_rows(bring, None, num + len(logits) + 1, size)
     reached: list[np.ndarray] = []
 
-    def make(number: int) -> list[Any]:
-        for unit, space in zip(units, spaces, strict=True):
-            unit.assign(start(space, number, rng))
-        for variable in adam.slots:
-            variable.assign(tf.zeros_like(variable))
-        targets = random_targets(probe, units, spaces, rng, skip=len(nodes))
-        weight = tf.constant(np.exp(rng.uniform(math.log(0.1), 0.0, number)), tf.float32)
-        for k in range(MATCH_STEPS):
-            rate = cosine(k, MATCH_STEPS, _MATCH_RATE, _LAST_RATE)
-            apart = step(targets, weight, tf.constant(rate, tf.float32), tf.constant(k))
-        reached.append(np.array([float(value) for value in apart]))
-        return [np.array(unit) for unit in units]
+    def make(batches: int) -> list[Any]:
+        *units, apart = bringing(*_stacked([drawn() for _ in range(batches)]))
+        reached.extend(np.asarray(apart)[::size])
+        return units
 
-    arrays = in_batches(make, spaces, count, size, verbose)
+    arrays = in_batches(make, spaces, count, size, verbose, replicas.count)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
 
@@ -251,12 +293,15 @@ def in_batches(
     count: int,
     size: int,
     verbose: int,
+    at_once: int = 1,
 ) -> tuple[np.ndarray, ...]:
-    """All inputs, made in batches of one size."""
+    """All inputs, made in batches of one size, some of them at once."""
     parts = []
     # shown, too, where it belongs to what is shown
-    for _ in Progress.over("synthetic inputs", range(0, count, size), verbose or None):
-        parts.append([np.asarray(unit) for unit in make(size)])
+    rounds = range(0, count, size * at_once)
+    for done in Progress.over("synthetic inputs", rounds, verbose or None):
+        batches = min(at_once, math.ceil((count - done) / size))
+        parts.append([np.asarray(unit) for unit in make(batches)])
     joined = [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
     return tuple(space.raw(unit) for space, unit in zip(spaces, joined, strict=True))
 
@@ -285,14 +330,14 @@ def random_targets(
     spaces: Sequence[InputSpec],
     rng: np.random.Generator,
     skip: int = 0,
-) -> list[Any]:
+) -> list[np.ndarray]:
     """Per output and input a random class mixed with another, `(batch, classes)`."""
     tf = backends.tensorflow()
     found = []
-    number = int(units[0].shape[0])
-    for logit in probe(_raw([unit[:1] for unit in units], spaces))[skip:]:
+    number = len(units[0])
+    for logit in probe(_raw([tf.constant(unit[:1]) for unit in units], spaces))[skip:]:
         classes = int(scores(logit).shape[-1])
         one, other = (np.eye(classes)[rng.permutation(number) % classes] for _ in range(2))
         share = rng.uniform(0.5, 1.0, (number, 1))
-        found.append(tf.constant(share * one + (1 - share) * other, tf.float32))
+        found.append((share * one + (1 - share) * other).astype(np.float32))
     return found

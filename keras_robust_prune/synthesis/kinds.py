@@ -118,12 +118,16 @@ class Synthesis:
         return Expected(inverted, pictures, passes, pictures if few else inverted)
 
     def __call__(
-        self, graph: Graph, input_range: Any = None, seed: int = 0, verbose: int = 0
+        self,
+        graph: Graph,
+        input_range: Any = None,
+        seed: int = 0,
+        verbose: int = 0,
+        strategy: Any = None,
     ) -> tuple[Kind, ...]:
         """The inputs, see `synthesize`."""
-        return synthesize(
-            graph, input_range, self.kinds, self.num_inputs, seed, verbose, self.invert
-        )
+        how = (self.kinds, self.num_inputs, seed, verbose, self.invert, strategy)
+        return synthesize(graph, input_range, *how)
 
 
 def synthesize(
@@ -134,6 +138,7 @@ def synthesize(
     seed: int = 0,
     verbose: int = 0,
     invert: bool = True,
+    strategy: Any = None,
 ) -> tuple[Kind, ...]:
     """Synthetic inputs of every kind that suits a network, the one to fit a repair to first.
 
@@ -147,6 +152,7 @@ def synthesize(
         seed: the same seed gives the same inputs.
         verbose: 1 prints progress.
         invert: whether the network shapes inverted inputs; otherwise they are what the prior draws.
+        strategy: of `tf.distribute`, over whose replicas the batches of inverted inputs are spread; None for one.
 
     Returns:
         At least one kind, the one to fit a repair to first: the inverted inputs, unless the network is too large to
@@ -173,7 +179,7 @@ def synthesize(
     found = []
     if choice != "photographs":
         made = synthetic_inputs(
-            graph, input_range, count, seed, verbose, invert, photographs=choice == "auto"
+            graph, input_range, count, seed, verbose, invert, choice == "auto", strategy
         )
         found.append(judged(split, "inverted", made.arrays))
     if drawn and choice != "inverted":

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.keras_io.reading import build
 from keras_robust_prune.layers.base import layer_type
 
@@ -23,6 +24,11 @@ _NUMBERS = 2**27
 
 class ActivationProbe:
     """Reads tensors of a graph.
+
+    Args:
+        graph: the network.
+        refs: the tensors.
+        strategy: of `tf.distribute`, over whose replicas `batch` and `run` spread inputs; None for one.
 
     Attributes:
         graph: the part of the graph that is run; its inputs are those of the whole.
@@ -41,11 +47,13 @@ class ActivationProbe:
         [[2.0], [2.0], [2.0]]
     """
 
-    def __init__(self, graph: Graph, refs: Iterable[Ref]) -> None:
+    def __init__(self, graph: Graph, refs: Iterable[Ref], strategy: Any = None) -> None:
         self.refs = tuple(refs)
         part = graph.ending_at(self.refs)
         self.graph = dataclasses.replace(part, input_structure=None)
-        self.model = build(self.graph)
+        self._replicas = Replicas(strategy)
+        with self._replicas.scope():
+            self.model = build(self.graph)
         self._compiled: Any = None
 
     def __call__(self, tensors: Sequence[Any]) -> list[Any]:
@@ -69,11 +77,11 @@ class ActivationProbe:
         tensors = [tf.convert_to_tensor(x) for x in inputs]
         if self._compiled is None:
             signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in tensors]
-            function = tf.function(
-                lambda *given: self(given), input_signature=signature, autograph=False
+            # Of many functions with one name TensorFlow would say that one is traced too often: this one is given its
+            # signature.
+            self._compiled = self._replicas.by_rows(
+                lambda *given: self(given), signature, len(signature)
             )
-            # Of many functions with one name TensorFlow would say that one is traced too often.
-            self._compiled = function.get_concrete_function()
         return self._compiled(*tensors)
 
     def batch_size(self) -> int:

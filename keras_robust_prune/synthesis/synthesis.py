@@ -22,6 +22,7 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.surgery.costs import num_macs, num_values
@@ -95,6 +96,7 @@ def synthetic_inputs(
     verbose: int = 0,
     invert: bool = True,
     photographs: bool = True,
+    strategy: Any = None,
 ) -> SyntheticInputs:
     """Make inputs from nothing but the network.
 
@@ -107,6 +109,7 @@ def synthetic_inputs(
         invert: whether the network shapes them; otherwise they are what the prior draws.
         photographs: whether large pictures may begin from crops of the package's photographs, not from procedural
             pictures.
+        strategy: of `tf.distribute`, over whose replicas batches are spread; None for one.
 
     Returns:
         The inputs. Those of the network asked for last are remembered.
@@ -123,7 +126,8 @@ def synthetic_inputs(
     spaces = tuple(dataclasses.replace(spec, examples=None) for spec in specs)
     if count is None:
         count = usual_count(num_macs(graph), num_values(graph))
-    key = _digest(graph, spaces, (count, seed, invert, photographs))
+    replicas = Replicas(strategy)
+    key = _digest(graph, spaces, (count, seed, invert, photographs, replicas.count))
     if key not in _last:
         split = split_activations(graph)
         rng = np.random.default_rng([seed, 1])
@@ -133,15 +137,15 @@ def synthetic_inputs(
             draw = crops if photographs else procedural
             (space,) = spaces
             made = SyntheticInputs(
-                *match_windows(split, logit_refs(split), space, count, rng, draw, verbose)
+                *match_windows(split, logit_refs(split), space, count, rng, draw, verbose, strategy)
             )
         elif inversion.statistics(split):
             made = SyntheticInputs(
-                *inversion.match(split, logit_refs(split), spaces, count, rng, verbose)
+                *inversion.match(split, logit_refs(split), spaces, count, rng, verbose, strategy)
             )
         else:
             made = SyntheticInputs(
-                inversion.ascend(split, logit_refs(split), spaces, count, rng, verbose)
+                inversion.ascend(split, logit_refs(split), spaces, count, rng, verbose, strategy)
             )
         _last.clear()
         _last[key] = made

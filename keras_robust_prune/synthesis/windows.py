@@ -12,6 +12,7 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import cosine
+from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import is_picture
 from keras_robust_prune.synthesis.probe import ActivationProbe
@@ -46,6 +48,7 @@ def match_windows(
     rng: np.random.Generator,
     draw: Draw,
     verbose: int = 0,
+    strategy: Any = None,
 ) -> tuple[tuple[np.ndarray, ...], dict[str, float]]:
     """Bring pictures to the network's classes and nearer to every BatchNorm's mean and deviation.
 
@@ -57,6 +60,7 @@ def match_windows(
         rng: of everything drawn.
         draw: gives the pictures to begin with, such as `pictures.crops`.
         verbose: 1 prints progress.
+        strategy: of `tf.distribute`, over whose replicas batches are spread; None for one.
 
     Returns:
         The inputs in a tuple of one array, `(count, *shape)` float32, raw; and per BatchNorm layer the distance that
@@ -65,54 +69,71 @@ def match_windows(
     tf = backends.tensorflow()
     nodes = inversion.statistics(graph)
     refs = [*[node.inputs[0] for node in nodes], *logits]
-    whole = ActivationProbe(graph, refs)
+    replicas = Replicas(strategy)
+    whole = ActivationProbe(graph, refs, strategy)
+    size = inversion.batch_size(count, whole)
     known = [inversion.stored(graph, node) for node in nodes]
     height, width = space.shape[:2]
     half = (height // 2, width // 2)
-    part = _of_any_size(graph, refs, (*half, space.shape[2]))
+    part = _of_any_size(graph, refs, (*half, space.shape[2]), strategy)
     sizes = [half] * WINDOWED + [(height, width)] * WHOLE
     if part is None:
         sizes = [(height, width)] * _WHOLE_ONLY
 
     def stepper(probe: ActivationProbe) -> Any:
-        @tf.function(autograph=False, reduce_retracing=True)
-        def step(unit: Any, targets: Any, weight: Any, rate: Any) -> tuple[Any, Any]:
-            with tf.GradientTape() as tape:
-                tape.watch(unit)
-                loss, apart = inversion.mismatch(probe, [unit], [space], known, targets, weight)
-            return tf.clip_by_value(
-                unit - rate * tf.sign(tape.gradient(loss, unit)), 0.0, 1.0
-            ), apart
-
-        return step
+        step = functools.partial(_step, probe, space, known)
+        return replicas.by_rows(step, None, 1 + len(logits), size)
 
     on_whole, on_part = stepper(whole), stepper(part or whole)
     reached: list[np.ndarray] = []
 
-    def make(number: int) -> list[Any]:
-        unit = draw(space, number, rng)
-        targets = inversion.random_targets(
-            whole, [tf.constant(unit)], [space], rng, skip=len(nodes)
-        )
-        weight = tf.ones(number)
-        for index, (tall, wide) in enumerate(sizes):
+    def drawn() -> tuple[np.ndarray, list[np.ndarray], list[tuple[slice, slice]]]:
+        unit = draw(space, size, rng)
+        targets = inversion.random_targets(whole, [unit], [space], rng, skip=len(nodes))
+        places = []
+        for tall, wide in sizes:
             top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
-            window = unit[:, top : top + tall, left : left + wide]
-            rate = cosine(index, len(sizes), _RATE + _LAST_RATE, _LAST_RATE)
-            step = on_whole if (tall, wide) == (height, width) else on_part
-            moved, apart = step(tf.constant(window), targets, weight, tf.constant(rate, tf.float32))
-            window[...] = np.asarray(moved)
-        reached.append(np.array([float(value) for value in apart]))
-        return [unit]
+            places.append((slice(top, top + tall), slice(left, left + wide)))
+        return unit, targets, places
 
-    size = inversion.batch_size(count, whole)
-    arrays = inversion.in_batches(make, [space], count, size, verbose)
+    def make(batches: int) -> list[Any]:
+        begun = [drawn() for _ in range(batches)]
+        targets = [
+            np.concatenate(same) for same in zip(*(found for _, found, _ in begun), strict=True)
+        ]
+        for index, shape in enumerate(sizes):
+            here = [(unit, places[index]) for unit, _, places in begun]
+            windows = [unit[:, rows, columns] for unit, (rows, columns) in here]
+            rate = cosine(index, len(sizes), _RATE + _LAST_RATE, _LAST_RATE)
+            step = on_whole if shape == (height, width) else on_part
+            given = [np.concatenate(windows), *targets, np.float32(rate)]
+            moved, apart = step(*map(tf.constant, given))
+            for window, now in zip(windows, np.split(np.asarray(moved), batches), strict=True):
+                window[...] = now
+        reached.extend(np.asarray(apart)[::size])
+        return [np.concatenate([unit for unit, *_ in begun])]
+
+    arrays = inversion.in_batches(make, [space], count, size, verbose, replicas.count)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
 
 
+def _step(
+    probe: ActivationProbe, space: InputSpec, known: Sequence[Any], unit: Any, *given: Any
+) -> list[Any]:
+    """One step of the gradient's sign on windows, whose last argument is its size; and what is left, for every row."""
+    tf = backends.tensorflow()
+    *targets, rate = given
+    number = tf.shape(unit)[0]
+    with tf.GradientTape() as tape:
+        tape.watch(unit)
+        loss, apart = inversion.mismatch(probe, [unit], [space], known, targets, tf.ones(number))
+    moved = tf.clip_by_value(unit - rate * tf.sign(tape.gradient(loss, unit)), 0.0, 1.0)
+    return [moved, tf.tile(tf.stack(apart)[None], (number, 1))]
+
+
 def _of_any_size(
-    graph: Graph, refs: Sequence[Ref], smaller: tuple[int, ...]
+    graph: Graph, refs: Sequence[Ref], smaller: tuple[int, ...], strategy: Any = None
 ) -> ActivationProbe | None:
     """A probe that takes pictures of any size; None if the network takes only one."""
     tf = backends.tensorflow()
@@ -125,7 +146,7 @@ def _of_any_size(
             config[key] = (*tuple(config[key])[:-3], None, None, smaller[-1])
     layers = {**graph.layers, name: dataclasses.replace(layer, config=config)}
     try:
-        probe = ActivationProbe(dataclasses.replace(graph, layers=layers), refs)
+        probe = ActivationProbe(dataclasses.replace(graph, layers=layers), refs, strategy)
         probe([tf.zeros((1, *smaller))])
     except (ValueError, TypeError, tf.errors.OpError):
         return None

@@ -46,6 +46,8 @@ def test_two_devices_come_to_what_one_does(keras: str) -> None:
     assert found["plans"]
     assert found["kept"] > 0
     assert found["distilled"] < 1e-4
+    assert max(found["synthesised"]) < 1e-3
+    assert max(found["moments"]) < 1e-3
     assert found["evaluated"][1] < found["evaluated"][0]
     assert np.abs(np.subtract(found["evaluated"], found["evaluated spread"])).max() < 0.05
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -233,12 +233,27 @@ class Course:
         warm = max(min(_WARM_UP, num_steps // 2), 1)
         return cosine(number, num_steps, self.rate, warm=warm)
 
+    def stepper(self, adam: Adam) -> Callable[[int, int], None]:
+        """One step, compiled, given its number and how many there are."""
+        tf = backends.tensorflow()
+
+        def on_all(rate: Any, number: Any, *given: Any) -> None:
+            _, gradients = self.replicas.run(self._gradients, given)
+            adam.apply(gradients, rate, number)
+
+        compiled = tf.function(on_all, autograph=False)
+
+        def step(number: int, num_steps: int) -> None:
+            rate = tf.constant(self.rate_of(number, num_steps), tf.float32)
+            compiled(rate, tf.constant(number), *self.batch(number, num_steps))
+
+        return step
+
     def train(self, wanted: int | None, seconds: float | None, verbose: int, stages: Stages) -> int:
         """Take as many steps as are wanted, or as fit into a time, or else as the network's size asks for.
 
         Those that an interrupted run had taken are not taken again. Returns how many there are.
         """
-        tf = backends.tensorflow()
         stage, num_steps = stages.get("distillation"), wanted or self.num_steps
         if stage is not None:
             num_steps = stage.said["num_steps"]
@@ -249,15 +264,9 @@ class Course:
         if stage is not None:
             self.assign(variables, [stage.arrays[str(k)] for k in range(len(variables))])
         begin = 0 if stage is None else stage.said["done"]
-
-        def on_all(rate: Any, number: Any, *given: Any) -> None:
-            _, gradients = self.replicas.run(self._gradients, given)
-            adam.apply(gradients, rate, number)
-
-        step = tf.function(on_all, autograph=False)
+        step = self.stepper(adam)
         for number in Progress.over("distillation", range(begin, num_steps), verbose):
-            rate = tf.constant(self.rate_of(number, num_steps), tf.float32)
-            step(rate, tf.constant(number), *self.batch(number, num_steps))
+            step(number, num_steps)
             if stages.due:
                 found = {str(k): np.array(v) for k, v in enumerate(variables)}
                 stages.put(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,6 +65,7 @@ class Frontier:
         consumers: the layers that are measured.
         sources: kinds of inputs; each one array per network input.
         work: how many multiplications, on all inputs, a cut has to save.
+        strategy: of `tf.distribute`, over whose replicas inputs are spread; None for one.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class Frontier:
         consumers: Sequence[str],
         sources: Sequence[Sequence[np.ndarray]],
         work: float = _WORK,
+        strategy: Any = None,
     ) -> None:
-        self.sources = sources
+        self.sources, self._strategy = sources, strategy
         self._place = {node.name: index for index, node in enumerate(split.nodes)}
         self._positions = [0]
         self._cuts: dict[int, _Cut] = {}
@@ -109,7 +111,9 @@ class Frontier:
         cut = self._cuts.get(position)
         if cut is None or not cut.holds(graph):
             crossing = _crossing(split, position)
-            found = _run(self._at(graph, split, index - 1), crossing)
+            begun = self._at(graph, split, index - 1)
+            probe = ActivationProbe(begun.graph, crossing, self._strategy)
+            found = [probe.run(arrays) for arrays in begun.sources]
             cut = _Cut(crossing, _layers_before(graph, split, position), found)
             self._cuts[position] = cut
             self._forget(position)
@@ -150,8 +154,3 @@ def _layers_before(graph: Graph, split: Graph, position: int) -> tuple[Layer, ..
     """The layers, as the network holds them, that are called before a position."""
     names = dict.fromkeys(node.layer for node in split.nodes[:position])
     return tuple(graph.layers[name] for name in names if name in graph.layers)
-
-
-def _run(part: Part, refs: Sequence[Ref]) -> list[list[np.ndarray]]:
-    probe = ActivationProbe(part.graph, refs)
-    return [probe.run(arrays) for arrays in part.sources]

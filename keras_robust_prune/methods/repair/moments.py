@@ -72,6 +72,7 @@ def measure(
     sources: Sequence[Sequence[np.ndarray]],
     seed: int = 0,
     parts: tuple[Part, Part] | None = None,
+    strategy: Any = None,
 ) -> Moments:
     """Second moments of one consumer on some inputs.
 
@@ -83,9 +84,10 @@ def measure(
             input.
         seed: of the positions drawn where there are more than enough.
         parts: where to begin in the dense and in the pruned network; None begins at the inputs.
+        strategy: of `tf.distribute`, over whose replicas inputs are spread; None for one.
     """
     parts = parts or (Part(dense, sources), Part(pruned, sources))
-    probed = _Probed(dense, pruned, name, parts)
+    probed = _Probed(dense, pruned, name, parts, strategy)
     rng = np.random.default_rng([seed, 2])
     kinds = range(len(sources))
     if min(len(inputs[0]) for inputs in sources) < 2:
@@ -145,7 +147,14 @@ def _energy(squares: float, cross: np.ndarray) -> float:
 class _Probed:
     """Rows and targets of one consumer."""
 
-    def __init__(self, dense: Graph, pruned: Graph, name: str, parts: tuple[Part, Part]) -> None:
+    def __init__(
+        self,
+        dense: Graph,
+        pruned: Graph,
+        name: str,
+        parts: tuple[Part, Part],
+        strategy: Any,
+    ) -> None:
         calls = dense.calls[name]
         self.layer = pruned.layers[name]
         self.branch = branch_of(pruned, name)
@@ -157,12 +166,15 @@ class _Probed:
         first, second = parts
         if dense is pruned:
             self.taps, self.where = (
-                [ActivationProbe(first.graph, [*here, *there])],
+                [ActivationProbe(first.graph, [*here, *there], strategy)],
                 [(0, 0), (0, total)],
             )
             self.sources = [first.sources]
         else:
-            self.taps = [ActivationProbe(second.graph, here), ActivationProbe(first.graph, there)]
+            self.taps = [
+                ActivationProbe(second.graph, here, strategy),
+                ActivationProbe(first.graph, there, strategy),
+            ]
             self.where = [(0, 0), (1, 0)]
             self.sources = [second.sources, first.sources]
         self.total = total
