@@ -176,8 +176,13 @@ def export_command(args: argparse.Namespace) -> Any:
     """`export MODEL OUT`."""
     input_range = load_range(args.input_range)
 
+    from keras_robust_prune.exporting.metadata import Metadata
     from keras_robust_prune.exporting.tflite import export
 
+    metadata = None
+    if args.labels:
+        labels = Path(args.labels).read_text(encoding="utf-8").splitlines()
+        metadata = Metadata(Path(args.out).stem, labels=[label for label in labels if label])
     reports = export(
         args.source,
         args.out,
@@ -185,8 +190,11 @@ def export_command(args: argparse.Namespace) -> Any:
         calibration=args.calibration,
         input_range=input_range,
         dense_per_tensor=args.dense_per_tensor,
+        float_layers=args.float_layers,
         min_agreement=args.min_agreement,
         max_runtime=args.max_runtime,
+        metadata=metadata,
+        softmax=args.softmax,
         force=args.force,
         overwrite=args.overwrite,
         seed=args.seed,

@@ -71,6 +71,9 @@ on --calibration.
   # for the camera of a phone whose runtime is TensorFlow Lite 2.16
   {PROGRAM} export small small.tflite --quantize=int8_uint8 --max_runtime=2.16 --dense_per_tensor
 
+  # a file that MediaPipe Tasks and Android Studio read, with the names of its classes
+  {PROGRAM} export small small.tflite --quantize=int8_uint8 --labels=labels.txt
+
   # two files of a network that takes pixels from 0 to 255
   {PROGRAM} export resnet.h5 resnet.tflite --quantize=float16,int8 --input_range=0,255
 """

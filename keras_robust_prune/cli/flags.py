@@ -160,6 +160,13 @@ def _fill_export(to: Any) -> None:
         "one scale for the int8 kernel of a Dense layer: for runtimes before 2.17",
     )
     to.add_argument(
+        "--float_layers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="so many of the worst layers of an int8_float32 file stay in float32 (default: %(default)s)",
+    )
+    to.add_argument(
         "--min_agreement",
         type=float,
         default=0.9,
@@ -172,6 +179,12 @@ def _fill_export(to: Any) -> None:
         help="TensorFlow Lite's version on the device, such as 2.16: files that need a newer one are"
         " not written",
     )
+    to.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="names of the classes, one a line: the file then describes itself, in TFLite Metadata",
+    )
+    _add_switch(to, "softmax", "append a softmax to outputs that are logits")
     _add_switch(to, "force", "write them all the same, with a warning")
     _add_overwrite(to)
     _add_seed(to)

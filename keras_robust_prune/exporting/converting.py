@@ -18,6 +18,7 @@ def convert(
     *,
     integer_inputs: bool = False,
     dense_per_tensor: bool = False,
+    in_float: Sequence[str] = (),
 ) -> bytes:
     """The bytes of the file.
 
@@ -27,6 +28,7 @@ def convert(
         examples: single inputs that activations are measured on, as the converter takes them.
         integer_inputs: whether an input holds whole numbers, such as tokens: then inputs and outputs keep their types.
         dense_per_tensor: whether an int8 kernel of a Dense layer has one scale, not one per output.
+        in_float: names of tensors of a calibrated file whose operators stay in float32.
 
     Raises:
         ValueError: an operator has no builtin counterpart; the message names it and the way out.
@@ -44,11 +46,21 @@ def convert(
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     try:
         with backends.quietly():
-            return bytes(converter.convert())
+            return _partly(converter, in_float) if in_float else bytes(converter.convert())
     except Exception as error:
         if type(error).__name__ != "ConverterError":
             raise
         raise ValueError(_explain(str(error), model.name, quantization)) from error
+
+
+def _partly(converter: Any, in_float: Sequence[str]) -> bytes:
+    """A calibrated file some of whose operators are not quantised; its inputs and outputs are float32."""
+    api = backends.tensorflow().lite.experimental
+    options = api.QuantizationDebugOptions(denylisted_nodes=list(in_float))
+    debugger = api.QuantizationDebugger(
+        converter=converter, debug_dataset=lambda: iter(()), debug_options=options
+    )
+    return bytes(debugger.get_nondebug_quantized_model())
 
 
 def _explain(text: str, name: str, quantization: Quantization) -> str:

@@ -38,7 +38,7 @@ NUM_CALIBRATION = 200
 NUM_HELD_OUT = 100
 # A float32 file that differs by more than this share of the output scale does not compute the model.
 LARGEST_DIFFERENCE = 1e-3
-EQUALIZATION, BIAS = "equalization", "bias"
+EQUALIZATION, BIAS, FLOAT = "equalization", "bias", "float layers"
 ADJUSTMENTS = (EQUALIZATION, BIAS)
 # An adjustment that gains less on held-out inputs is left out.
 LEAST_DECIBELS = 0.1
@@ -239,17 +239,19 @@ def draft_of(
     dense_per_tensor: bool,
     verify: bool,
     adjust: Sequence[str] = ADJUSTMENTS,
+    float_layers: int = 0,
 ) -> Draft:
     """Converts, adjusts and judges."""
     adapter = source.adapter
 
-    def content_of(given: Source) -> bytes:
+    def content_of(given: Source, in_float: Sequence[str] = ()) -> bytes:
         return convert(
             given.model,
             way,
             given.examples() if way.calibrated else (),
             integer_inputs=bool(adapter.integer_inputs),
             dense_per_tensor=dense_per_tensor,
+            in_float=in_float,
         )
 
     content = content_of(source)
@@ -274,6 +276,14 @@ def draft_of(
             best, adjusted[BIAS] = found, gain
     layers: Sequence[LayerNoise] = ()
     if way.calibrated:
+        layers = layer_noise(reference.float_content, best.content, adapter.layout, rows)
+    if way.calibrated and float_layers:
+        content = content_of(reference, [item.layer for item in layers[:float_layers]])
+        if BIAS in adjusted:
+            inputs = source.inputs[0]
+            content = corrected(content, reference.float_content, adapter.layout, inputs)
+        found = _judged(source, content, wanted)
+        adjusted[FLOAT], best = found.decibels - best.decibels, found
         layers = layer_noise(reference.float_content, best.content, adapter.layout, rows)
     file = best.file
     return Draft(

@@ -93,7 +93,7 @@ class ExportReport:
             share = f"{self.agreement:.3f} with the model on {self.num_held_out} held-out inputs"
             found.append(("agreement", f"{share}, {self.decibels:.1f} dB"))
         if self.adjusted:
-            gains = ", ".join(f"{name} +{gain:.1f} dB" for name, gain in self.adjusted.items())
+            gains = ", ".join(f"{name} {gain:+.1f} dB" for name, gain in self.adjusted.items())
             found.append(("adjusted", gains))
         if self.layers:
             worst = ", ".join(f"{item.layer} {item.decibels:.1f} dB" for item in self.layers[:3])
@@ -135,6 +135,7 @@ def export(
     input_range: Any = None,
     dense_per_tensor: bool = False,
     adjust: Iterable[str] = ADJUSTMENTS,
+    float_layers: int = 0,
     min_agreement: float = MIN_AGREEMENT,
     max_runtime: str | None = None,
     metadata: Metadata | None = None,
@@ -165,6 +166,8 @@ def export(
         adjust: what int8 is helped by, each only where it lowers the noise of the outputs on held-out inputs:
             `"equalization"` (units take their tensors' ranges alike, see `exporting.equalizing`) and `"bias"` (biases
             take over what rounded weights add on average).
+        float_layers: how many of the worst layers of an `"int8_float32"` file stay in float32, by their noise on
+            held-out inputs.
         min_agreement: on how large a share of held-out inputs a file has to say what its model says, in [0, 1]; see
             `keras_robust_prune.exporting.checking.agreement`.
         max_runtime: the TensorFlow Lite runtime on the device, such as `"2.16"`: a file that needs a newer one is
@@ -204,6 +207,10 @@ def export(
     adjust = tuple(adjust)
     if unknown := [name for name in adjust if name not in ADJUSTMENTS]:
         raise ValueError(f"adjust holds {unknown}, but there are {list(ADJUSTMENTS)}.")
+    if float_layers and any(way.calibrated and way.io != "float32" for way in ways):
+        raise ValueError(
+            "float_layers is for quantize='int8_float32': layers stay in float32 where inputs and outputs do."
+        )
     newest = None if max_runtime is None else as_numbers(max_runtime)
     calibrated = any(way.calibrated for way in ways)
     if calibration is not None and not calibrated:
@@ -217,7 +224,7 @@ def export(
     specs = input_specs(reading.read(model), input_range)
     source = Source(model, KerasAdapter(model), specs, calibration, calibrated, seed)
     drafts = [
-        draft_of(source, way, dense_per_tensor, verify, adjust).worded(
+        draft_of(source, way, dense_per_tensor, verify, adjust, float_layers).worded(
             source, metadata, dict(names or {})
         )
         for way in Progress.over("export", ways, verbose)

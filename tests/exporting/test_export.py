@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from exporting.test_tflite import branched
 
-from keras_robust_prune import backends, demo
+from keras_robust_prune import backends, cli, demo
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.exporting.checking import (
     MOST_DECIBELS,
@@ -184,3 +186,46 @@ def test_a_range_that_contradicts_the_network_is_told_before_the_work(tmp_path: 
     assert report.description is not None
     # What the network says is taken: one step of the input is one step of a pixel.
     assert report.description.inputs[0].scale == pytest.approx(1.0, rel=0.01)
+
+
+def test_the_worst_layers_stay_in_float_where_that_is_asked(digits: Any, tmp_path: Path) -> None:
+    model, x, _ = digits
+    given: dict[str, Any] = {"calibration": x[:64], "adjust": ()}
+    plain = export_tflite(model, tmp_path / "a.tflite", "int8_float32", **given)
+    mixed = export_tflite(model, tmp_path / "b.tflite", "int8_float32", float_layers=2, **given)
+    worst = {item.layer for item in plain.layers[:2]}
+    interpreter = backends.interpreter(tmp_path / "b.tflite")
+    interpreter.allocate_tensors()
+    kinds = {item["name"]: item["dtype"] for item in interpreter.get_tensor_details()}
+    assert {kinds[name] for name in worst} == {np.float32}
+    assert np.int8 in kinds.values()
+    assert mixed.decibels is not None
+    assert mixed.decibels == pytest.approx(plain.decibels + mixed.adjusted["float layers"])
+    assert plain.num_bytes < mixed.num_bytes
+    assert mixed.description is not None
+    assert mixed.description.inputs[0].dtype == "float32"
+    with pytest.raises(ValueError, match="float_layers is for quantize='int8_float32'"):
+        export_tflite(model, tmp_path / "c.tflite", "int8", float_layers=1)
+
+
+def test_the_command_names_classes_and_leaves_layers_in_float(
+    digits: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metadata, softmax and float layers were for Python alone."""
+    model, x, _ = digits
+    model.save(tmp_path / "digits.h5")
+    np.save(tmp_path / "x.npy", x[:64])
+    names = [f"the {k}" for k in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    out = tmp_path / "digits.tflite"
+    flags = ["--quantize=int8_float32", f"--labels={tmp_path / 'names.txt'}", "--float_layers=1"]
+    flags += [f"--calibration={tmp_path / 'x.npy'}", "--json"]
+    assert cli.run(["export", str(tmp_path / "digits.h5"), str(out), *flags]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["found"]
+    assert "float layers" in found["adjusted"]
+    with zipfile.ZipFile(out) as archive:
+        assert archive.read("labels.txt").decode().split("\n")[:10] == names
+    # Its outputs are probabilities already.
+    again = ["export", str(tmp_path / "digits.h5"), str(tmp_path / "b.tflite"), "--softmax"]
+    assert cli.run(again) == 1
+    assert "softmax=True is for logits" in capsys.readouterr().err
