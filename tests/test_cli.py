@@ -21,6 +21,8 @@ from keras_robust_prune.cli import about, flags
 from keras_robust_prune.evaluation.attacks import ATTACKS
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.exporting.quantization import _REGISTRY
+from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.latency.kernels import kernels_of
 
 NETWORK = str(demo.FOLDER / "digits.h5")
 IMAGES = str(demo.FOLDER / "digits.npz")
@@ -49,7 +51,7 @@ FLAGS = {
     "evaluate": "data attacks corruptions reference input_range seed quiet json trust extensions",
     "certify": "data eps num_inputs input_range quiet json trust extensions",
     "export": "quantize calibration input_range dense_per_tensor min_agreement max_runtime force overwrite seed trust"
-    " extensions quiet json",
+    " extensions quiet json float_layers labels softmax",
     "files": "data attacks corruptions reference surrogates runs input_range seed trust extensions quiet json",
     "demo": "target method seed overwrite quiet json",
 }
@@ -169,6 +171,30 @@ def test_prune_writes_every_output(
     assert "Proven for 40 inputs, l-inf radius 0.001" in text
     assert f"{params:,}" in text
     assert re.search(r'(src|href)="(?!#)', text) is None
+
+
+def test_bytes_are_those_of_the_file_that_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit of bytes was that of a float32 file, whatever was written."""
+    dense, tflite = tmp_path / "dense.tflite", tmp_path / "small.tflite"
+    krp.export_tflite(krp.load(NETWORK), dense, "dynamic", verify=False)
+    words = ["prune", NETWORK, str(tmp_path / "small.h5"), f"--tflite={tflite}", "--method=norm"]
+    words += ["--quantize=dynamic", "--limits=bytes=0.6", "--device=none"]
+    assert cli.run(words) == 0
+    share = tflite.stat().st_size / dense.stat().st_size
+    assert 0.5 < share < 0.65
+    assert "Predicted: bytes " in capsys.readouterr().out
+
+
+def test_a_table_of_another_type_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = {use.kernel: 1.0 for use in kernels_of(read(krp.load(NETWORK)))}
+    krp.latency.LatencyTable(times, about={"dtype": "int8"}).save(tmp_path / "phone.csv")
+    words = ["prune", NETWORK, str(tmp_path / "small.h5"), "--method=norm", "--measure=latency"]
+    cli.run([*words, f"--latency_table={tmp_path / 'phone.csv'}", "--target=0.1"])
+    assert "holds the times of int8, but --quantize=none" in capsys.readouterr().err
 
 
 def test_a_fraction_per_layer(tmp_path: Path) -> None:

@@ -47,17 +47,13 @@ def prune_command(args: argparse.Namespace) -> Any:
 
     from keras_robust_prune.exporting.quantization import quantization_for
     from keras_robust_prune.exporting.workflow import Job
-    from keras_robust_prune.latency import Latency, LatencyTable
 
     way = quantization_for(args.quantize)  # refused before the work
 
-    if args.latency_table:
-        latency = Latency(LatencyTable.load(args.latency_table))
-        limits = {latency if name == "latency" else name: limit for name, limit in limits.items()}
-        if args.measure == "latency":
-            options["measure"] = latency
+    counted = _counted(args, way.name)
+    options["measure"] = counted.get(args.measure, args.measure)
     if limits:
-        options["limits"] = limits
+        options["limits"] = {counted.get(name, name): limit for name, limit in limits.items()}
     options["round_to"] = _round_to(args, way.name)
 
     return Job(
@@ -82,6 +78,28 @@ def prune_command(args: argparse.Namespace) -> Any:
 def _verbose(args: argparse.Namespace) -> int:
     """Whether to say how far the work is; JSON stands alone."""
     return int(not (args.quiet or args.json))
+
+
+def _counted(args: argparse.Namespace, dtype: str) -> dict[str, Any]:
+    """What measures stand for that depend on the file: its bytes as it is quantised, and a device's milliseconds."""
+    from keras_robust_prune.latency import Latency, LatencyTable
+    from keras_robust_prune.methods.measures import Bytes
+
+    family = "int8" if dtype.startswith("int8") else dtype
+    found: dict[str, Any] = (
+        {"bytes": Bytes(family)} if family in ("float16", "dynamic", "int8") else {}
+    )
+    if args.latency_table:
+        table = LatencyTable.load(args.latency_table)
+        timed = table.about.get("dtype") or family
+        if (timed == "int8") != (family == "int8"):
+            warnings.warn(
+                f"'{args.latency_table}' holds the times of {timed}, but --quantize={args.quantize} computes in another"
+                " type. Give the table of that type, or --quantize as it was timed.",
+                stacklevel=2,
+            )
+        found["latency"] = Latency(table)
+    return found
 
 
 def _round_to(args: argparse.Namespace, dtype: str) -> int:

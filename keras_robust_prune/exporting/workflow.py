@@ -120,6 +120,7 @@ class Job:
         notes = [f"Pruned by '{result.method}' in {time.perf_counter() - begin:.1f} s."]
         notes.append(f"Decided on {result.tier}.")
         notes += [f"Input {spec}." for spec in result.inputs]
+        notes += [f"Predicted: {amount}." for amount in result.amounts]
         if result.stopped:
             notes.append(f"Stopped early: {result.stopped}.")
         if result.criterion:
