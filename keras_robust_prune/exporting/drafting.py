@@ -269,9 +269,7 @@ def draft_of(
         if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
             best, reference, adjusted[EQUALIZATION] = found, source.equalized, gain
     if way.calibrated and BIAS in adjust:
-        inputs = source.inputs[0]
-        content = corrected(best.content, reference.float_content, adapter.layout, inputs)
-        found = _judged(source, content, wanted)
+        found = _judged(source, _corrected(source, reference, best.content), wanted)
         if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
             best, adjusted[BIAS] = found, gain
     layers: Sequence[LayerNoise] = ()
@@ -280,8 +278,7 @@ def draft_of(
     if way.calibrated and float_layers:
         content = content_of(reference, [item.layer for item in layers[:float_layers]])
         if BIAS in adjusted:
-            inputs = source.inputs[0]
-            content = corrected(content, reference.float_content, adapter.layout, inputs)
+            content = _corrected(source, reference, content)
         found = _judged(source, content, wanted)
         adjusted[FLOAT], best = found.decibels - best.decibels, found
         layers = layer_noise(reference.float_content, best.content, adapter.layout, rows)
@@ -297,6 +294,12 @@ def draft_of(
         layers,
         adjusted,
     )
+
+
+def _corrected(source: Source, reference: Source, content: bytes) -> bytes:
+    """A file with its biases corrected on the inputs that it was calibrated on."""
+    inputs, _ = source.inputs
+    return corrected(content, reference.float_content, source.layout, inputs)
 
 
 class _Judged(NamedTuple):
