@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,19 +202,10 @@ def export(
     single = quantize is None or isinstance(quantize, (str, Quantization))
     listed: Any = [quantize] if single else quantize
     ways = [quantization_for(way) for way in listed]
-    if not 0 <= min_agreement <= 1:
-        raise ValueError(f"min_agreement is {min_agreement}, but it is a share in [0, 1].")
     adjust = tuple(adjust)
-    if unknown := [name for name in adjust if name not in ADJUSTMENTS]:
-        raise ValueError(f"adjust holds {unknown}, but there are {list(ADJUSTMENTS)}.")
-    if float_layers and any(way.calibrated and way.io != "float32" for way in ways):
-        raise ValueError(
-            "float_layers is for quantize='int8_float32': layers stay in float32 where inputs and outputs do."
-        )
+    _refuse(ways, min_agreement, adjust, float_layers, calibration)
     newest = None if max_runtime is None else as_numbers(max_runtime)
     calibrated = any(way.calibrated for way in ways)
-    if calibration is not None and not calibrated:
-        raise ValueError("calibration only serves quantize='int8'. Leave it out, or quantize so.")
     places = [Path(path)] if single else [_beside(Path(path), way.name) for way in ways]
     given = {"model": Path(model)} if isinstance(model, (str, os.PathLike)) else {}
     outputs.check([outputs.Output("path", p, outputs.LITE) for p in places], given, overwrite)
@@ -283,6 +274,27 @@ def export_tflite(
     """
     given = {"calibration": calibration, "input_range": input_range, "overwrite": overwrite}
     return export(model, path, quantize, verify=verify, **given, **options)[0]
+
+
+def _refuse(
+    ways: Sequence[Quantization],
+    min_agreement: float,
+    adjust: Sequence[str],
+    float_layers: int,
+    calibration: Any,
+) -> None:
+    """Refuses arguments that contradict each other or are out of their range."""
+    if not 0 <= min_agreement <= 1:
+        raise ValueError(f"min_agreement is {min_agreement}, but it is a share in [0, 1].")
+    if unknown := [name for name in adjust if name not in ADJUSTMENTS]:
+        raise ValueError(f"adjust holds {unknown}, but there are {list(ADJUSTMENTS)}.")
+    calibrated = [way for way in ways if way.calibrated]
+    if float_layers and any(way.io != "float32" for way in calibrated):
+        raise ValueError(
+            "float_layers is for quantize='int8_float32': layers stay in float32 where inputs and outputs do."
+        )
+    if calibration is not None and not calibrated:
+        raise ValueError("calibration only serves quantize='int8'. Leave it out, or quantize so.")
 
 
 def _beside(path: Path, name: str) -> Path:
