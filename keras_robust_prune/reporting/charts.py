@@ -78,17 +78,22 @@ def _y(value: float) -> float:
     return round(HEIGHT - BOTTOM - value * (HEIGHT - TOP - BOTTOM), 1)
 
 
+APART = (0.2, 0.1, 0.05, 0.02, 0.01)
+"""How far apart the fractions are that stand below a chart."""
+
+
 def _axes(top: float, along: str) -> str:
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
         y = _y(tick)
         parts.append(f'<path d="M{LEFT} {y}H{WIDTH - RIGHT}" style="stroke:var(--line)"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
-    for part in range(5):
-        x, value = _x(top * part / 4, top), 100 * top * part / 4
-        side = "end" if part == 4 else "middle"
+    apart = next((step for step in APART if top >= 3 * step), top / 3)
+    for part in range(int(top / apart + 1e-9) + 1 if top else 1):
+        x = _x(part * apart, top)
+        side = "end" if x > WIDTH - RIGHT - 12 else "middle"
         parts.append(
-            f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="{side}">{value:.3g} %</text>'
+            f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="{side}">{100 * part * apart:.3g} %</text>'
         )
     middle = (LEFT + WIDTH - RIGHT) / 2
     label = html.escape(along)
