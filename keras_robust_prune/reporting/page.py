@@ -47,7 +47,7 @@ svg { display: block; max-width: 100%; height: auto; font: 12px system-ui, sans-
   --tint: #f4f4f4; --gone: #cccccc; --a: #0b57d0; --b: #a8480f; --c: #1a7f37; --d: #8250df }
   nav, .skip { display: none } body { font-size: 10pt } header, main, footer { max-width: none; padding: 0 }
   .wide { overflow: visible; max-height: none } h2, h3 { break-after: avoid }
-  table, tr, figure, dl { break-inside: avoid } tfoot { display: table-row-group }
+  table, tr, figure, dd { break-inside: avoid } dt { break-after: avoid } tfoot { display: table-row-group }
   a { color: inherit; text-decoration: none } @page { margin: 15mm } }
 """
 
