@@ -151,7 +151,10 @@ def test_prune_writes_every_output(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, tflite, page = tmp_path / "small", tmp_path / "small.tflite", tmp_path / "small.html"
-    words = ["prune", NETWORK, str(out), "--method=norm", "--target=0.5", f"--data={data}"]
+    few = tmp_path.with_name("few.npz")
+    with np.load(data) as found:
+        np.savez(few, x=found["x"][:8], y=found["y"][:8])
+    words = ["prune", NETWORK, str(out), "--method=norm", "--target=0.5", f"--data={few}"]
     words += ["--attacks=fgsm@0.1", f"--tflite={tflite}", "--quantize=dynamic", f"--report={page}"]
     words.append("--certify=0.001")
     assert cli.run(words) == 0
@@ -165,10 +168,10 @@ def test_prune_writes_every_output(
     assert f"{params:,}" in printed
     assert "fgsm@0.1 accuracy" in printed
     assert f"{tflite.stat().st_size:,}" in printed
-    assert "Certificate: 40 inputs, l-inf radius 0.001" in printed
+    assert "Certificate: 8 inputs, l-inf radius 0.001" in printed
     text = page.read_text()
     assert "<svg" in text
-    assert "Proven for 40 inputs, l-inf radius 0.001" in text
+    assert "Proven for 8 inputs, l-inf radius 0.001" in text
     assert f"{params:,}" in text
     assert re.search(r'(src|href)="(?!#)', text) is None
 
