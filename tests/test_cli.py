@@ -284,6 +284,7 @@ def test_demo_shows_what_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Choose another name" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_export_writes_several_files(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

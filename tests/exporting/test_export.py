@@ -34,6 +34,7 @@ def digits() -> tuple[Any, np.ndarray, np.ndarray]:
     return demo.load()
 
 
+@pytest.mark.slow
 def test_several_files_in_one_run(digits: Any, tmp_path: Path) -> None:
     model, x, y = digits
     ways = ["float32", "float16", "dynamic", "int8", "int8_float32", "int8_uint8"]
@@ -110,6 +111,7 @@ def test_one_bad_file_of_several_stops_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_runtimes_that_are_too_old_are_refused(digits: Any, tmp_path: Path) -> None:
     """The file itself says 1.14, which reads one scale of a Dense kernel that has ten."""
     model, x, _ = digits

@@ -17,6 +17,7 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 
+pytestmark = pytest.mark.slow
 SMALL = [
     ("tf_keras", "MobileNet", {"alpha": 0.25}),
     ("keras", "MobileNetV2", {"alpha": 0.35}),

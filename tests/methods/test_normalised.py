@@ -30,7 +30,7 @@ METHODS = {n: method_for(n) for n in ("norm", "random", "greedy", "baseline", "p
 METHODS["robust"] = QUICK
 # Neither attention nor Embedding has bounds, which greedy and paper look at.
 CASES = [
-    (name, method, keras)
+    pytest.param(name, method, keras, marks=[pytest.mark.slow] * (method == "robust"))
     for name in ("convnext", "mixer", "transformer")
     for method in METHODS
     for keras in backends.NAMES
