@@ -135,6 +135,7 @@ def test_what_is_no_truth_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "--overwrite: ignored explicit argument 'perhaps'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ordinary_runs_write_nothing_to_standard_error(folder: Path, tmp_path: Path) -> None:
     """TensorFlow's start-up, the converter's `fully_quantize` and XNNPACK are written past Python."""
     words = ["prune", NETWORK, "small.h5", "--method=norm", "--tflite=small.tflite"]

@@ -57,6 +57,7 @@ def test_the_attack_is_named_and_stronger_than_one_step(capsys: pytest.CaptureFi
     assert float(shares["momentum@0.1"]) <= float(shares["fgsm@0.1"]) < 1
 
 
+@pytest.mark.slow
 def test_the_selector_and_the_repair_compose(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", SECTIONS["A selector"], re.DOTALL):

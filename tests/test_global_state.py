@@ -26,6 +26,7 @@ def state() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", backends.NAMES)
+@pytest.mark.slow
 def test_calls_leave_global_state_alone(name: str, tmp_path: Any) -> None:
     keras = backends.module(name)
     stack = [keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dropout(0.1)]

@@ -58,6 +58,7 @@ def check(lines: list[str]) -> None:
         assert re.fullmatch(pattern, line), line
 
 
+@pytest.mark.slow
 def test_in_a_pipe(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN]
     told = subprocess.run(
@@ -68,6 +69,7 @@ def test_in_a_pipe(tmp_path: Path) -> None:
     check(told.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_in_a_terminal(tmp_path: Path) -> None:
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
@@ -95,6 +97,7 @@ def test_in_a_terminal(tmp_path: Path) -> None:
     check(screen(text.decode()))
 
 
+@pytest.mark.slow
 def test_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)

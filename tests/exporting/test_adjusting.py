@@ -145,6 +145,7 @@ def test_below_a_cap_units_grow_so_far_that_they_stay_below_it() -> None:
     np.testing.assert_allclose(after[~low], before[~low], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_int8_of_uneven_units_is_what_the_model_says(tmp_path: Path) -> None:
     """It lost a quarter of the answers of a network of six such layers."""
     model = spread(behind_relu("tf_keras"))

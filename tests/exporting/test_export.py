@@ -131,6 +131,7 @@ def test_runtimes_that_are_too_old_are_refused(digits: Any, tmp_path: Path) -> N
         export(model, tmp_path / "b.tflite", max_runtime="new")
 
 
+@pytest.mark.slow
 def test_calibration_without_data_knows_what_inputs_look_like(digits: Any, tmp_path: Path) -> None:
     model, x, y = digits
     report = export_tflite(model, tmp_path / "model.tflite", "int8")

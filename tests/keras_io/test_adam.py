@@ -45,6 +45,7 @@ def test_rates_are_those_of_keras():
 
 
 @pytest.mark.parametrize("keras", backends.NAMES)
+@pytest.mark.slow
 def test_a_run_leaves_no_compiled_graph_behind(keras: str):
     """One of each kind of network: synthetic inputs and distillation are compiled anew in every run."""
     model = network("conv_bn", keras)

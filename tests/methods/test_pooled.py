@@ -51,6 +51,7 @@ def problem():
     return Problem(graph, find_groups(graph), target=0.3, measure="macs", calibration=drawn(40, 2))
 
 
+@pytest.mark.slow
 def test_units_before_global_pooling_are_not_taken_for_free(problem, monkeypatch):
     """40 rows explain what 255 units say as well as what 134 do: version 0.1.0 took 122 of 'head' and nothing else."""
     monkeypatch.setattr(run, "MANY", 40)
@@ -60,6 +61,7 @@ def test_units_before_global_pooling_are_not_taken_for_free(problem, monkeypatch
     assert gone["a"] + gone["b"] > 0
 
 
+@pytest.mark.slow
 def test_what_too_few_rows_are_known_of_is_protected(problem, monkeypatch, capsys):
     monkeypatch.setattr(run, "MANY", 12)
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import hashlib
 import keras_robust_prune as krp
@@ -23,6 +25,7 @@ print(hashlib.sha256(bits + result.plan.to_json().encode()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_robust_gives_the_same_bits_in_two_processes() -> None:
     root = Path(__file__).parents[2]
     runs = [

@@ -119,6 +119,7 @@ def test_functions_are_told_apart_by_their_code() -> None:
     assert fingerprint(of(0.5)) == fingerprint(of(0.5)) != fingerprint(of(0.25))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_schedule_goes_on_in_a_new_process(tmp_path: Path) -> None:
     """`repr` of a schedule names its address, so it never did."""
     program = """
