@@ -73,6 +73,7 @@ def variants() -> dict[str, tuple[Method, dict[str, object]]]:
         "noise instead of inversion": (Robust(synthesis=Synthesis(invert=False)), {}),
         "uniform budgets": (Robust(budget=Uniform()), {}),
         "budgets without BatchNorm's memory": (Robust(budget=ByCost(activity=False)), {}),
+        "budgets by local costs": (Robust(budget=ByCost(at_outputs=False)), {}),
         "random choice with repair": (Robust(selector=AtRandom()), {}),
         "norm choice with repair": (Robust(selector=LeastNorm()), {}),
         "four steps": (Robust(), {"step": "quarter"}),

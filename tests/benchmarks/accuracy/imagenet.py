@@ -39,6 +39,9 @@ VARIANTS: dict[str, Any] = {
         ByCost(activity=False), repair="reconstruct", synthesis="photographs"
     ),
     "reconstruct, photographs": Robust(repair="reconstruct", synthesis="photographs"),
+    "reconstruct, photographs, local costs": Robust(
+        ByCost(at_outputs=False), repair="reconstruct", synthesis="photographs"
+    ),
     "reconstruct, 512 photographs": Robust(
         repair="reconstruct", synthesis=Synthesis("photographs", num_inputs=512)
     ),
