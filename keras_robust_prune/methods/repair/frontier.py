@@ -21,7 +21,7 @@ from keras_robust_prune.synthesis.probe import ActivationProbe
 from keras_robust_prune.synthesis.synthesis import PER_VALUE
 
 _BYTES = 2**29  # of one cut's tensors
-_ALL_BYTES = 2**30  # of all that are kept
+_ALL_BYTES = 3 * 2**28  # of all that are kept
 _WORK = 2e10  # multiplications that a cut has to save, on all inputs
 
 
