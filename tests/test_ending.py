@@ -30,6 +30,8 @@ main()
 @pytest.mark.parametrize(
     ("moment", "signal", "status"),
     [
+        ("absl.app", "SIGINT", 130),
+        ("numpy", "SIGTERM", 143),
         ("tensorflow.python.ops.array_ops", "SIGTERM", 143),
         ("tf_keras.src.backend", "SIGINT", 130),
         ("keras_robust_prune.surgery.inspection", "SIGTERM", 143),

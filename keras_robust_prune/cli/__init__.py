@@ -17,12 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, logging
-
 from keras_robust_prune.cli import values
 from keras_robust_prune.cli.ending import Ending
 from keras_robust_prune.cli.flags import CERTIFIED, PROGRAM, parser
-from keras_robust_prune.inputs.loading import load_arrays, load_labelled, load_range
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
 DEMO_RADIUS = 0.1
@@ -32,6 +29,8 @@ MISSED = 3
 
 def prune_command(args: argparse.Namespace) -> Any:
     """`prune MODEL OUT`."""
+    from keras_robust_prune.inputs.loading import load_labelled, load_range
+
     labelled = load_labelled(args.data) if args.data else None
     if args.attacks and labelled is None:
         raise ValueError("--attacks are measured on labelled inputs: give them with --data.")
@@ -135,6 +134,8 @@ def inspect_command(args: argparse.Namespace) -> Any:
 
 def _measured(args: argparse.Namespace) -> dict[str, Any]:
     """What is measured and how, alike for models and files."""
+    from keras_robust_prune.inputs.loading import load_range
+
     return {
         "attacks": args.attacks,
         "corruptions": args.corruptions,
@@ -148,6 +149,8 @@ def _measured(args: argparse.Namespace) -> dict[str, Any]:
 
 def evaluate_command(args: argparse.Namespace) -> Any:
     """`evaluate MODEL --data=FILE`."""
+    from keras_robust_prune.inputs.loading import load_labelled
+
     if not args.data:
         raise ValueError("'evaluate' needs labelled inputs: --data=FILE.npz with arrays x and y.")
     x, y = load_labelled(args.data)
@@ -164,6 +167,8 @@ def _first(x: Any, count: int) -> Any:
 
 def certify_command(args: argparse.Namespace) -> Any:
     """`certify MODEL SMALL --data=FILE`."""
+    from keras_robust_prune.inputs.loading import load_arrays, load_range
+
     if not args.data:
         raise ValueError("'certify' needs inputs: --data=FILE.npz with an array x.")
     x = _first(load_arrays(args.data), args.num_inputs)
@@ -177,6 +182,8 @@ def certify_command(args: argparse.Namespace) -> Any:
 
 def files_command(args: argparse.Namespace) -> Any:
     """`files A.tflite B.tflite ...`."""
+    from keras_robust_prune.inputs.loading import load_labelled
+
     labelled = load_labelled(args.data) if args.data else None
 
     from keras_robust_prune.exporting.comparing import compare_files
@@ -192,6 +199,8 @@ def files_command(args: argparse.Namespace) -> Any:
 
 def export_command(args: argparse.Namespace) -> Any:
     """`export MODEL OUT`."""
+    from keras_robust_prune.inputs.loading import load_range
+
     input_range = load_range(args.input_range)
 
     from keras_robust_prune.exporting.metadata import Metadata
@@ -377,7 +386,9 @@ def main() -> None:
         return execute(args, ending)
 
     try:
-        ending.watch()
+        ending.watch()  # before whatever takes long to import
+        from absl import app, logging
+
         app.run(quietly, flags_parser=lambda words: parse(words[1:]))
     except KeyboardInterrupt:
         sys.exit(ending.tell())

@@ -16,6 +16,7 @@ from keras_robust_prune import backends
 FOLDER = Path(__file__).parent
 
 
+@backends.random_state_kept()
 def load() -> tuple[Any, np.ndarray, np.ndarray]:
     """The trained digits network with its test images and labels.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,10 +128,9 @@ def load_arrays(path: str | Path) -> Any:
     Raises:
         ValueError: it is no such file.
     """
-    loaded = _opened(path)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
+    with _opened(path) as loaded:
+        if isinstance(loaded, np.ndarray):
+            return loaded
         arrays = {
             name: loaded[name] for name in loaded if name not in (*LABELS, "x_train", "y_train")
         }
@@ -141,15 +143,14 @@ def load_labelled(path: str | Path) -> tuple[Any, np.ndarray]:
     Raises:
         ValueError: it holds no labels, or no inputs.
     """
-    loaded = _opened(path)
-    names = set() if isinstance(loaded, np.ndarray) else set(loaded)
-    label = next((name for name in LABELS if name in names), None)
-    if label is None or not names - {*LABELS, "x_train", "y_train"}:
-        raise ValueError(
-            f"--data: {path} has no arrays x and y. Write it with"
-            " np.savez(path, x=inputs, y=labels)."
-        )
-    with loaded:
+    with _opened(path) as loaded:
+        names = set() if isinstance(loaded, np.ndarray) else set(loaded)
+        label = next((name for name in LABELS if name in names), None)
+        if label is None or not names - {*LABELS, "x_train", "y_train"}:
+            raise ValueError(
+                f"--data: {path} has no arrays x and y. Write it with"
+                " np.savez(path, x=inputs, y=labels)."
+            )
         return load_arrays(path), loaded[label]
 
 
@@ -250,13 +251,24 @@ def _misfit(array: np.ndarray, spec: InputSpec, shape: Shape) -> str:
     return ""
 
 
-def _opened(path: str | Path) -> Any:
-    try:
-        return np.load(path)
-    except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"'{path}' is no .npy or .npz file of numbers: {error}. Write it with np.savez(path, x=x)."
-        ) from error
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The array of an `.npy` file, or an `.npz` file whose arrays are read within the block."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"'{path}' is no file. Write one with np.savez(path, x=x).")
+    with open(path, "rb") as file:
+        try:
+            loaded = np.load(file)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"'{path}' is no .npy or .npz file of numbers: {error}. Write it with np.savez(path, x=x)."
+            ) from error
+        try:
+            yield loaded
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(
+                f"'{path}' is damaged: {error}. Write or copy it once more."
+            ) from error
 
 
 def _gathered(batches: Iterator[Any], specs: Sequence[InputSpec]) -> list[Any]:

@@ -105,6 +105,8 @@ class LatencyTable:
             ValueError: the file is no such table.
         """
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise ValueError("it is no file")
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             about = {name: rows[0][name] for name in ABOUT}
