@@ -84,6 +84,11 @@ def _inside(value: Any) -> Iterator[bytes | tuple[Any]]:
     elif isinstance(value, (list, tuple, np.ndarray)):
         yield from (b"sequence", str(len(value)).encode())
         yield from ((item,) for item in value)
+    elif isinstance(value, (slice, range)):
+        yield from (b"places", type(value).__name__.encode())
+        yield ((value.start, value.stop, value.step),)
+    elif isinstance(value, (complex, type(...))):
+        yield from (b"text", repr(value).encode())
     elif isinstance(value, (set, frozenset)):
         yield b"set"
         yield (sorted(fingerprint(item) for item in value),)

@@ -76,10 +76,18 @@ class Origin:
         return [
             ("seed", str(self.problem.seed)),
             ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-            ("network given", f"fingerprint {self.source}"),
-            ("network made", f"fingerprint {of_graph(graph)}"),
+            ("network given", self.source),
+            ("network made", known_by(graph)),
             ("took", f"{self.seconds:.1f} s"),
         ]
+
+
+def known_by(graph: Graph) -> str:
+    """The fingerprint of a network; words where it holds objects that show nothing of themselves."""
+    try:
+        return f"fingerprint {of_graph(graph)}"
+    except ValueError:
+        return "no fingerprint: it holds objects that show nothing of themselves"
 
 
 def call_of(model: Any, given: Mapping[str, Any], usual: Mapping[str, Any]) -> str:

@@ -30,9 +30,8 @@ from keras_robust_prune.methods.reference.progress import PUBLISHED_STEP
 from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.pruning.checkpoint import Checkpoint
-from keras_robust_prune.pruning.fingerprint import of_graph
 from keras_robust_prune.pruning.following import followed
-from keras_robust_prune.pruning.origin import Origin, call_of
+from keras_robust_prune.pruning.origin import Origin, call_of, known_by
 from keras_robust_prune.pruning.repeating import repeatable
 from keras_robust_prune.pruning.result import PruningResult, tier_of
 from keras_robust_prune.pruning.steps import Steps
@@ -315,7 +314,7 @@ class Pruner:
     def _origin(self) -> Origin:
         """How what stands came about."""
         call = call_of(self._read.get("model", "model"), self._call, _defaults())
-        source = of_graph(self._source)
+        source = known_by(self._source)
         problem = dataclasses.replace(self._problem(0), start=None)
         return Origin(call, self._method, problem, source, self._seconds, self.state.samples)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import keras_robust_prune as krp
 from keras_robust_prune import backends
+from keras_robust_prune.keras_io.reading import read
 
 both = pytest.mark.parametrize(
     "keras", [backends.module(name) for name in backends.NAMES], ids=backends.NAMES
@@ -201,3 +202,15 @@ def test_restored_weights_from_before_the_pruning_are_told(keras: Any) -> None:
         UserWarning, match=r"pruned by 50.0%, but its masks remove 0.0%.*start_from_epoch"
     ):
         assert krp.strip(masked).get_layer("hidden").units == 8
+
+
+@both
+def test_a_network_that_slices(keras: Any) -> None:
+    """As every transformer does that reads its class token; `x[..., :2]` and `x[:, 0]` stand in the calls."""
+    x = keras.Input((4, 6), name="x")
+    y = keras.layers.Dense(8, "relu", name="hidden")(x)[:, 0]
+    y = keras.layers.Dense(8, "relu", name="other")(y)[..., 2:]
+    result = krp.prune(keras.Model(x, keras.layers.Dense(2)(y)), 0.5, method="norm", verbose=0)
+    assert result.plan.widths == {"hidden": 8, "other": 6}
+    facts = dict(result.origin.facts(read(result.model)))
+    assert facts["network given"] != facts["network made"]
