@@ -90,6 +90,17 @@ def _problems(model: Any) -> Iterator[str]:
                 for number in (() if numbers is None else numbers)
             ):
                 yield "an operator reads or writes a tensor that is not there"
+    for signature in model.signatureDefs or ():
+        if not 0 <= signature.subgraphIndex < len(model.subgraphs):
+            yield "a signature is of a network that is not there"
+        num_tensors = len(model.subgraphs[signature.subgraphIndex].tensors or ())
+        if any(not 0 <= port.tensorIndex < num_tensors for port in _ports(signature)):
+            yield "a signature names a tensor that is not there"
+
+
+def _ports(signature: Any) -> list[Any]:
+    """Named inputs and outputs of a signature."""
+    return [*(signature.inputs or ()), *(signature.outputs or ())]
 
 
 def _names(model: Any) -> Iterator[bytes | str | None]:
@@ -101,7 +112,7 @@ def _names(model: Any) -> Iterator[bytes | str | None]:
         yield from (tensor.name for tensor in graph.tensors or ())
     for signature in model.signatureDefs or ():
         yield signature.signatureKey
-        yield from (port.name for port in [*(signature.inputs or ()), *(signature.outputs or ())])
+        yield from (port.name for port in _ports(signature))
 
 
 _SIZES = {

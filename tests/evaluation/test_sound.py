@@ -51,6 +51,14 @@ def of_tensor(**values: Any) -> Callable[[bytes], bytes]:
     )
 
 
+def of_signature(**values: Any) -> Callable[[bytes], bytes]:
+    return packed(lambda model: [setattr(model.signatureDefs[0], *item) for item in values.items()])
+
+
+def _names_what_is_not_there(model: Any) -> None:
+    model.signatureDefs[0].outputs[0].tensorIndex = 255
+
+
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "half of it": lambda content: content[: len(content) // 2],
     "begins outside": lambda content: struct.pack("<I", 1 << 30) + content[4:],
@@ -62,6 +70,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a buffer that is not there": of_tensor(buffer=4000),
     "a negative length": of_tensor(shape=[1, -8, 8, 3]),
     "terabytes": of_tensor(shape=[1 << 20, 1 << 20, 1, 1]),
+    "a signature of no network": of_signature(subgraphIndex=3),
+    "a signature's tensor that is not there": packed(_names_what_is_not_there),
     "a name that is no text": of_tensor(name=b"\xff"),
 }
 
