@@ -130,6 +130,14 @@ def test_flags_have_the_forms_that_absl_gives_them(words: list[str], overwrite: 
     assert args.target == (0.25 if "-target=0.25" in words else 0.5)
 
 
+@pytest.mark.parametrize(
+    "name", ["dense_per_tensor", "softmax", "force", "overwrite", "trust", "quiet"]
+)
+def test_every_switch_of_a_command_has_them(name: str) -> None:
+    for word, wanted in ((f"--{name}=true", True), (f"-{name}=0", False), (f"--no{name}", False)):
+        assert getattr(cli.parse(["export", "in", "out", word]), name) is wanted
+
+
 def test_what_is_no_truth_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["prune", "in", "out", "--overwrite=perhaps"]) == 1
     assert "--overwrite: ignored explicit argument 'perhaps'" in capsys.readouterr().err

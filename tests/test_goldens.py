@@ -32,7 +32,7 @@ NAMES = (
     "squeeze_excite",
     "convnext",
 )
-KERASES = ("tf_keras", "keras")
+BACKENDS = ("tf_keras", "keras")
 TARGETS = {"norm": 0.6, "random": 0.6, "baseline": 0.5, "greedy": 0.6, "paper": 0.6}
 
 
@@ -62,7 +62,7 @@ def pruned(name: str, keras: str, method: str) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:.* were asked for:UserWarning")  # six units do not give 60 %
-@pytest.mark.parametrize("keras", KERASES)
+@pytest.mark.parametrize("keras", BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_reference_methods_choose_and_merge_as_they_did(name: str, keras: str):
     stored = json.loads(GOLDENS.read_text())[name]
@@ -82,7 +82,7 @@ def main(path: str) -> None:
     for name in NAMES:
         methods = []
         for method in TARGETS:
-            one, other = (pruned(name, keras, method) for keras in KERASES)
+            one, other = (pruned(name, keras, method) for keras in BACKENDS)
             assert one["removals"] == other["removals"], (name, method)
             np.testing.assert_allclose(one["outputs"], other["outputs"], rtol=1e-5, atol=1e-5)
             methods.append(f'  "{method}": {json.dumps(one, separators=(",", ":"))}')

@@ -19,7 +19,7 @@ from typing import Any
 
 from keras_robust_prune.cli import values
 from keras_robust_prune.cli.ending import Ending
-from keras_robust_prune.cli.flags import CERTIFIED, PROGRAM, parser
+from keras_robust_prune.cli.flags import CERTIFIED, PROGRAM, SWITCHES, parser
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
 DEMO_RADIUS = 0.1
@@ -327,8 +327,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: help was asked for, or something is unknown or missing.
     """
-    asked = ["--help"] if list(words) in ([], ["help"]) else values.in_absls_forms(words)
-    return parser().parse_args(asked, argparse.Namespace(words=list(words)))
+    commands = parser()
+    asked = ["--help"] if list(words) in ([], ["help"]) else values.in_absls_forms(words, SWITCHES)
+    return commands.parse_args(asked, argparse.Namespace(words=list(words)))
 
 
 def execute(args: argparse.Namespace, ending: Ending | None = None) -> int:

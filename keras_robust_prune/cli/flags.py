@@ -53,6 +53,9 @@ def parser() -> Parser:
     return top
 
 
+SWITCHES: set[str] = set()
+"""Names of the flags that are on or off, once there is a parser."""
+
 CERTIFIED = 100
 """Inputs that are certified where nothing else is said."""
 
@@ -379,6 +382,7 @@ def _add_json(to: Any) -> None:
 
 
 def _add_switch(to: Any, name: str, text: str) -> None:
-    """A flag that is on or off, `--name` or `--noname`; `in_absls_forms` knows the rest."""
+    """A flag that is on or off, `--name` or `--noname`; `values.in_absls_forms` knows the rest."""
+    SWITCHES.add(name)
     to.add_argument(f"--{name}", action="store_true", help=text)
     to.add_argument(f"--no{name}", dest=name, action="store_false", help=argparse.SUPPRESS)

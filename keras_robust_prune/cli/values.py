@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
-def in_absls_forms(words: Sequence[str]) -> list[str]:
+def in_absls_forms(words: Sequence[str], switches: Collection[str]) -> list[str]:
     """The words with absl's other forms of flags spelled out: `-name`, `--switch=true`, `--switch=0`.
 
+    Args:
+        words: of the command line.
+        switches: names of the flags that are on or off.
+
     Example:
-        >>> in_absls_forms(["prune", "-overwrite", "--quiet=false", "--input_range", "-1,1"])
+        >>> words = ["prune", "-overwrite", "--quiet=false", "--input_range", "-1,1"]
+        >>> in_absls_forms(words, ("overwrite", "quiet"))
         ['prune', '--overwrite', '--noquiet', '--input_range', '-1,1']
     """
     found, rest = [], False
@@ -22,13 +27,12 @@ def in_absls_forms(words: Sequence[str]) -> list[str]:
         match = None if rest else re.fullmatch(r"-{1,2}([a-z]\w+)(=.*)?", word, re.DOTALL)
         if match is not None:
             name, value = match[1], match[2] or ""
-            truth = _TRUTHS.get(value[1:].lower()) if name in SWITCHES else None
+            truth = _TRUTHS.get(value[1:].lower()) if name in switches else None
             word = f"--{name}{value}" if truth is None else f"--{truth}{name}"
         found.append(word)
     return found
 
 
-SWITCHES = ("dense_per_tensor", "force", "json", "overwrite", "quiet", "trust")
 _TRUTHS = dict.fromkeys(("true", "t", "1", "yes", "y"), "")
 _TRUTHS |= dict.fromkeys(("false", "f", "0", "no", "n"), "no")
 

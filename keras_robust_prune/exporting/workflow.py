@@ -114,7 +114,7 @@ class Job:
         outputs.check(self.outputs(), {"MODEL": self.source, **self.inputs}, self.overwrite)
         dense = reading.load(self.source, trust=self.trust)
         writing.check_format(backends.keras_name(dense), self.target)
-        self.can_be_certified(dense)
+        self.refuse_uncertifiable(dense)
         begin = time.perf_counter()
         result = prune(dense, input_range=self.input_range, **self.options)
         notes = [f"Pruned by '{result.method}' in {time.perf_counter() - begin:.1f} s."]
@@ -143,7 +143,7 @@ class Job:
         written = tuple(str(output.path) for output in self.outputs() if not output.resumed)
         return Outcome(result, report, written, certificate)
 
-    def can_be_certified(self, dense: Any) -> None:
+    def refuse_uncertifiable(self, dense: Any) -> None:
         """Refuses before the work what would be refused after it."""
         if self.certified is not None:
             x, eps = self.certified

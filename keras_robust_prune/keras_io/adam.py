@@ -1,7 +1,7 @@
 """Adam by TensorFlow's own kernel, on one device or on every replica of a strategy.
 
-The optimizers of both Kerases sum gradients through a custom gradient, which TensorFlow registers by a new name with
-every compiled step and never forgets, and the step's graph with it: some megabytes with every run of a long process.
+The optimizers of tf_keras and Keras 3 sum gradients through a custom gradient, which TensorFlow registers by a new name
+with every compiled step and never forgets, and the step's graph with it: megabytes with every run of a long process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.distributing import Replicas
 
 BETA_1, EPSILON = 0.9, 1e-8
-NUMBERS = ("beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon")  # of the kernel
+_NUMBERS = ("beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon")  # of the kernel
 
 
 class Adam:
@@ -57,7 +57,7 @@ class Adam:
                 m=m.handle,
                 v=v.handle,
                 grad=gradient,
-                **dict(zip(NUMBERS, (tf.cast(x, variable.dtype) for x in numbers), strict=True)),
+                **dict(zip(_NUMBERS, (tf.cast(x, variable.dtype) for x in numbers), strict=True)),
             )
 
         pairs = zip(self._variables, self.slots[::2], self.slots[1::2], strict=True)

@@ -92,14 +92,10 @@ class Replicas:
                 function(*group, value)
             return
         with self._strategy.scope():
-            extended, sum_of = (
-                self._strategy.extended,
-                backends.tensorflow().distribute.ReduceOp.SUM,
-            )
+            extended, op = self._strategy.extended, backends.tensorflow().distribute.ReduceOp.SUM
             places = [(value, group[0]) for group, value in zip(variables, values, strict=True)]
-            for group, total in zip(
-                variables, extended.batch_reduce_to(sum_of, places), strict=True
-            ):
+            sums = extended.batch_reduce_to(op, places)
+            for group, total in zip(variables, sums, strict=True):
                 extended.update(group[0], function, args=(*group[1:], total), group=False)
 
     def by_rows(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref, map_refs
+from keras_robust_prune.graph.graph import Graph, Layer, Node, Ref
 from keras_robust_prune.layers.base import Unsupported
 from keras_robust_prune.layers.calls import argument, constants, is_operator, operator_name
 from keras_robust_prune.layers.indexing import without_ellipsis
@@ -32,9 +32,7 @@ def with_kernels(graph: Graph) -> Graph:
     moved: dict[Ref, Ref] = {}
     biased: dict[Ref, str] = {}  # sums that are the bias of the product before them
     for node in graph.nodes:
-        args, kwargs = map_refs(lambda ref: moved.get(ref, ref), (node.args, dict(node.kwargs)))
-        inputs = tuple(moved.get(ref, ref) for ref in node.inputs)
-        node = dataclasses.replace(node, args=args, kwargs=kwargs, inputs=inputs)
+        node = node.reading(moved)
         if _is(graph, node, "get_item"):
             node = without_ellipsis(graph, node)
         found = _product(graph, node) or _sums(graph, node)
@@ -49,16 +47,10 @@ def with_kernels(graph: Graph) -> Graph:
             product = layers[biased[node.inputs[0]]]
             layers[product.name] = _with_bias(product, bias)
             moved[node.ref] = node.inputs[0]
-            del layers[node.layer], biased[node.inputs[0]]
+            del biased[node.inputs[0]]
         else:
             nodes.append(node)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        outputs=tuple(moved.get(ref, ref) for ref in graph.outputs),
-        output_structure=map_refs(lambda ref: moved.get(ref, ref), graph.output_structure),
-    )
+    return graph.rewired(layers, nodes, moved)
 
 
 def _product(graph: Graph, node: Node) -> _Factor | None:

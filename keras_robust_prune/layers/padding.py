@@ -182,8 +182,6 @@ def recognised(graph: Graph) -> Graph:
         moved[last.ref] = node.ref
         gone.update(call.name for call in around if call is not node)
     left = [call for name, call in nodes.items() if name not in gone]
-    used = {call.layer for call in left}
-    layers = {name: layer for name, layer in layers.items() if name in used}
     return graph.rewired(layers, left, moved) if moved else graph
 
 

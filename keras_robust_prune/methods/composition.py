@@ -106,9 +106,7 @@ class Composition:
         if self.reads_inputs and run.reads_inputs and state.step < len(fractions):
             if problem.verbose:
                 self._announce(run, len(fractions) - state.step)
-            _ = (
-                run.kinds
-            )  # inputs are the first stage, and no part of the one that asks for them first
+            run.make_inputs()
         each = problem.per_group is not None
         counts = uniform_counts(problem, fractions) if each else self.budget.counts(run, fractions)
         for step in range(state.step, len(fractions)):

@@ -74,6 +74,10 @@ class Run:
             found += self._synthetic()
         return found
 
+    def make_inputs(self) -> None:
+        """Makes them now, as a stage of its own, not within the one that asks for them first."""
+        _ = self.kinds
+
     def _synthetic(self) -> tuple[Kind, ...]:
         """Synthetic inputs of every kind, those of the interrupted run if it had made them."""
         problem, stages = self.problem, self.problem.stages

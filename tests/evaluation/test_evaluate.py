@@ -15,7 +15,7 @@ from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.exporting.tflite import export_tflite
 
-KERASES = ["tf_keras", "keras"]
+BACKENDS = ["tf_keras", "keras"]
 
 
 def line(
@@ -34,7 +34,7 @@ X = (np.arange(10)[:, np.newaxis] + 0.5).astype(np.float32) / 10
 Y = np.array([1, 0, 0, 0, 0, 1, 1, 1, 1, 0])
 
 
-@pytest.mark.parametrize("keras", KERASES)
+@pytest.mark.parametrize("keras", BACKENDS)
 @pytest.mark.parametrize(("units", "activation"), [(1, "sigmoid"), (2, "softmax"), (2, None)])
 def test_shares_are_those_counted_by_hand(keras: str, units: int, activation: str) -> None:
     model = line(keras, units, activation)
@@ -77,7 +77,7 @@ def test_a_last_activation_that_keeps_the_order_is_walked_back(activation: str) 
     assert found.find("pgd@0.2").count == 8 - 4
 
 
-@pytest.mark.parametrize("keras", KERASES)
+@pytest.mark.parametrize("keras", BACKENDS)
 def test_every_output_is_attacked_by_itself(keras: str) -> None:
     module = backends.module(keras)
     layers = module.layers

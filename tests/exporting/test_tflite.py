@@ -16,7 +16,7 @@ from keras_robust_prune.exporting.drafting import range_points
 from keras_robust_prune.exporting.tflite import export_tflite, measure_latency
 from keras_robust_prune.keras_io.reading import read
 
-KERASES = ["tf_keras", "keras"]
+BACKENDS = ["tf_keras", "keras"]
 
 
 def branched(keras: str) -> Any:
@@ -31,7 +31,7 @@ def branched(keras: str) -> Any:
     return module.Model([image, extra], [classes, layers.Dense(1, name="amount")(both)])
 
 
-@pytest.mark.parametrize("keras", KERASES)
+@pytest.mark.parametrize("keras", BACKENDS)
 @pytest.mark.parametrize(
     ("quantize", "tolerance"), [(None, 1e-5), ("float16", 5e-3), ("dynamic", 0.05), ("int8", 0.2)]
 )
@@ -97,7 +97,7 @@ def test_the_path_of_a_model_serves_as_well(tmp_path: Path) -> None:
     assert "difference" not in str(report)
 
 
-@pytest.mark.parametrize("keras", KERASES)
+@pytest.mark.parametrize("keras", BACKENDS)
 def test_an_operator_that_is_no_builtin_one_is_named(keras: str, tmp_path: Path) -> None:
     module = backends.module(keras)
     tf = backends.tensorflow()

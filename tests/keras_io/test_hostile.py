@@ -15,7 +15,7 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
-KERASES = pytest.mark.parametrize("keras", backends.NAMES)
+BACKENDS = pytest.mark.parametrize("keras", backends.NAMES)
 Slots = dict[tuple[str, str, int], tuple[str, list[list[int]]]]
 
 
@@ -49,7 +49,7 @@ def holds(model: Any, graph: Graph, groups: ChannelGroups) -> None:
         assert np.abs(theirs - before).max() > 1e-3
 
 
-@KERASES
+@BACKENDS
 def test_a_shared_layer_inside_a_residual(keras: str) -> None:
     """One layer stands twice in a residual chain.
 
@@ -91,7 +91,7 @@ def test_a_shared_layer_inside_a_residual(keras: str) -> None:
     holds(model, graph, groups)
 
 
-@KERASES
+@BACKENDS
 def test_two_outputs_on_one_trunk(keras: str) -> None:
     """The trunk feeds two heads, and one of its tensors is itself an output.
 
@@ -126,7 +126,7 @@ def test_two_outputs_on_one_trunk(keras: str) -> None:
     holds(model, graph, groups)
 
 
-@KERASES
+@BACKENDS
 def test_a_concatenate_that_feeds_an_add(keras: str) -> None:
     """Two branches stand behind one another on one side of a sum.
 

@@ -36,7 +36,7 @@ NAMES += "EfficientNetV2B1 EfficientNetV2S DenseNet121 DenseNet169 ResNet50 ResN
 NAMES += "RegNetX002 RegNetX004 RegNetY002 RegNetY004 ResNetRS50 ResNetRS101 Xception InceptionV3 "
 NAMES += "InceptionResNetV2 NASNetMobile NASNetLarge ConvNeXtTiny ConvNeXtSmall VGG16 VGG19"
 
-KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
+BACKENDS = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
 NETWORKS = flags.DEFINE_list("networks", NAMES.split(), "Which members of keras.applications.")
 SIZE = flags.DEFINE_integer("size", 96, "Height and width of the inputs.")
 TARGET = flags.DEFINE_float("target", 0.3, "Fraction of the units that goes.")
@@ -46,7 +46,7 @@ TFLITE = flags.DEFINE_bool("tflite", True, "Whether the cut network is converted
 def cases() -> Iterator[dict[str, str]]:
     """Every network in every Keras that has it."""
     for name in NETWORKS.value:
-        for keras in KERASES.value:
+        for keras in BACKENDS.value:
             if hasattr(backends.module(keras).applications, name):
                 yield {"keras": keras, "name": name}
 

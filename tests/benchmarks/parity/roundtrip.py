@@ -24,7 +24,7 @@ ALL = ("MobileNetV2", "ResNet50", "EfficientNetB0", "DenseNet121", "Xception", "
 ALL += ("ConvNeXtTiny", "InceptionV3", "MobileNetV3Small", "RegNetX002", "ResNetRS50")
 ALL += ("EfficientNetV2B0",)
 
-KERASES = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
+BACKENDS = flags.DEFINE_list("keras", list(backends.NAMES), "Which Keras versions.")
 NETWORKS = flags.DEFINE_list("networks", list(ALL), "Which members of keras.applications.")
 
 
@@ -61,7 +61,7 @@ def described(model: Any) -> Any:
 
 
 BENCHMARK = Benchmark(
-    cases=lambda: ({"network": n, "keras": k} for n in NETWORKS.value for k in KERASES.value),
+    cases=lambda: ({"network": n, "keras": k} for n in NETWORKS.value for k in BACKENDS.value),
     measure=measure,
     quick={"networks": ["MobileNetV2"]},
     chart=("read seconds", "build seconds", "difference"),

@@ -25,7 +25,7 @@ from keras_robust_prune.surgery.groups import find_groups
 from tests.benchmarks.benchmark import Benchmark
 from tests.tools.train_transformers import block
 
-KERASES = flags.DEFINE_list("keras", ["tf_keras"], "Which Keras versions.")
+BACKENDS = flags.DEFINE_list("keras", ["tf_keras"], "Which Keras versions.")
 NETWORKS = flags.DEFINE_list(
     "networks",
     ["ResNet50", "ViT_S"],
@@ -86,7 +86,7 @@ BENCHMARK = Benchmark(
     cases=lambda: (
         {"keras": "keras" if network == "ViT_S" else keras, "network": network}
         for network in NETWORKS.value
-        for keras in (KERASES.value if network != "ViT_S" else ["keras"])
+        for keras in (BACKENDS.value if network != "ViT_S" else ["keras"])
     ),
     measure=measure,
     quick={"networks": ["MobileNetV2"]},
