@@ -25,6 +25,7 @@ class ModelAdapter(Protocol):
 
     layout: Layout
     output_names: tuple[str, ...]
+    signature: tuple[str, ...]
     activations: tuple[str, ...]
     has_gradients: bool
     integer_inputs: tuple[str, ...]
@@ -61,7 +62,7 @@ class KerasAdapter:
             for name, dtype in zip(self.layout.names, self.dtypes, strict=True)
             if "int" in dtype
         )
-        self.output_names = _output_names(model, graph)
+        self.output_names, self.signature = _output_names(model, graph)
         self._inputs = graph.inputs
         self._structure = graph.input_structure
         with self.replicas.scope():
@@ -107,12 +108,12 @@ class LiteAdapter:
     has_gradients = False
 
     def __init__(self, path: str | os.PathLike[str], like: ModelAdapter | None = None) -> None:
-        names = ((), ()) if like is None else (like.layout.names, like.output_names)
+        names = ((), ()) if like is None else (like.layout.names, like.signature)
         self._file = LiteFile(path, *names)
         self.layout = self._file.layout
         if like is not None and like.layout.shapes == self.layout.shapes:
             self.layout = dataclasses.replace(self.layout, said=like.layout.said)
-        self.output_names = self._file.output_names
+        self.output_names = self.signature = self._file.output_names
         if like is not None and len(like.output_names) == len(self.output_names):
             self.output_names = like.output_names
         self.activations = self._file.activations()
@@ -172,11 +173,15 @@ def _dtype(policy: Any) -> str:
     return policy if isinstance(policy, str) else "float32"
 
 
-def _output_names(model: Any, graph: Graph) -> tuple[str, ...]:
-    """The names by which `y` and the signature of an exported file call the outputs."""
-    if isinstance(graph.output_structure, Mapping):
-        return tuple(str(key) for key in graph.output_structure)
+def _output_names(model: Any, graph: Graph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names by which `y` calls the outputs, and those in the signature of a file, in the order of the outputs.
+
+    Outputs in a dictionary are listed as its keys sort. tf_keras gives files the layers' names all the same.
+    """
     names = tuple(getattr(model, "output_names", ()))
-    if len(names) == len(graph.outputs):
-        return names
-    return tuple(graph.layer_of(ref).name for ref in graph.outputs)
+    if len(names) != len(graph.outputs):
+        names = tuple(graph.layer_of(ref).name for ref in graph.outputs)
+    if not isinstance(graph.output_structure, Mapping):
+        return names, names
+    keys = tuple(str(key) for key in sorted(graph.output_structure))
+    return keys, names if graph.keras == "tf_keras" else keys

@@ -83,6 +83,11 @@ class Tracing:
         if np.size(ids):
             self.protections.append(Protection(np.ravel(ids), code, layer, reason))
 
+    def stays(self, ids: np.ndarray) -> bool:
+        """Whether all of these elements were protected before."""
+        protected = [np.ravel(found.ids) for found in self.protections]
+        return bool(np.isin(ids, np.concatenate(protected) if protected else []).all())
+
     def freeze(self, ids: np.ndarray, code: str, layer: str, reason: str) -> None:
         """What is now `protect`."""
         warnings.warn("Tracing.freeze is now Tracing.protect.", DeprecationWarning, stacklevel=2)

@@ -127,12 +127,12 @@ def function_of(graph: Graph, node: Node) -> Elementwise | None:
             for position, options in enumerate(names)
         ]
         return _clip(*(float(next(value for value in end if value is not None)) for end in ends))
-    config = {}
+    config = dict(graph.layer_of(node).config)
     if name == "leaky_relu":
         slope = argument(graph, node, "negative_slope", 1, 0.2)
-        config = {"alpha": argument(graph, node, "alpha", 1, slope)}
+        config["alpha"] = argument(graph, node, "alpha", 1, slope)
     if name == "gelu":
-        config = {"approximate": argument(graph, node, "approximate", 1, False)}
+        config["approximate"] = argument(graph, node, "approximate", 1, False)
     return activations.named(name, graph.keras, config)
 
 

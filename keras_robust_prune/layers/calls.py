@@ -155,5 +155,5 @@ SAME_AS = {
     **{"radd": "add", "__add__": "add", "bias_add": "add", "mul": "multiply", "rmul": "multiply"},
     **{"sub": "subtract", "rsubtract": "rsub", "truediv": "divide", "true_divide": "divide"},
     **{"negative": "neg", "absolute": "abs", "clip_by_value": "clip", "power": "pow"},
-    **{"concat": "concatenate", "getitem": "get_item"},
+    **{"concat": "concatenate", "getitem": "get_item", "re_l_u": "relu"},
 }

@@ -25,7 +25,10 @@ from keras_robust_prune.primitives.linear import MatMul
 
 
 class Dense(LayerType):
-    """Consumes the units of its last input axis, produces its own."""
+    """Consumes the units of its last input axis, produces its own.
+
+    Where it works along another axis than units that can go, as mixers do along places, these pass and its own stay.
+    """
 
     kernels = ("kernel",)
     activation = "activation"
@@ -36,9 +39,11 @@ class Dense(LayerType):
     ) -> Sequence[Labels]:
         layer = graph.layer_of(node)
         known_weights(layer, "kernel", "bias")
-        ids = last_axis(graph, node, inputs[0])
         units = new_units(layer, tracing, "kernel", 1)
-        tracing.use(layer.name, "kernel", 0, CONSUMES, ids)
+        if inputs[0].axis == len(node.shapes[0]) - 1:
+            tracing.use(layer.name, "kernel", 0, CONSUMES, inputs[0].ids)
+        elif passes_by(layer, inputs[0].ids, units, tracing):
+            return tuple(inputs[:1])
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -63,8 +68,17 @@ class Dense(LayerType):
         return LinearView("kernel", positions)
 
 
+def passes_by(layer: Layer, ids: np.ndarray, units: np.ndarray, tracing: Tracing) -> bool:
+    """Whether units lie beside the axis that a layer works along and can go: then the layer's own stay."""
+    if tracing.stays(ids):
+        return False
+    reason = "works along another axis than the one on which units can go"
+    tracing.protect(units, "other_axis", layer.name, reason)
+    return True
+
+
 class EinsumDense(LayerType):
-    """An einsum that contracts the units' axis and ends in a new one."""
+    """An einsum that contracts the units' axis, or leaves it as it is, and ends in a new one."""
 
     kernels = ("kernel",)
     activation = "activation"
@@ -77,14 +91,21 @@ class EinsumDense(LayerType):
         source, kernel, target = _letters(layer.config["equation"], graph, node)
         letter = source[inputs[0].axis + 1]
         unit = target[-1]
-        if letter in target or letter not in kernel or unit in source or unit not in kernel:
+        beside = letter in target and letter not in kernel
+        contracts = letter not in target and letter in kernel
+        if unit in source or unit not in kernel or not (beside or contracts):
             raise Unsupported("other_axis", "does not contract the axis that the units lie on")
         units = tracing.fresh(layer.name, layer.weights["kernel"].shape[kernel.index(unit)])
         tracing.use(layer.name, "kernel", kernel.index(unit), PRODUCES, units)
         if "bias" in layer.weights and unit in layer.config["bias_axes"]:
             tracing.use(layer.name, "bias", layer.weights["bias"].ndim - 1, PRODUCES, units)
-        tracing.use(layer.name, "kernel", kernel.index(letter), CONSUMES, inputs[0].ids)
         protect_mixed(layer, units, tracing)
+        if contracts:
+            tracing.use(layer.name, "kernel", kernel.index(letter), CONSUMES, inputs[0].ids)
+        elif passes_by(layer, inputs[0].ids, units, tracing):
+            axis = target.index(letter) - 1
+            tracing.use(layer.name, "shape", axis, CARRIES, inputs[0].ids)
+            return (Labels(axis, inputs[0].ids),)
         return one_output(node, units)
 
     def resize(self, layer: Layer, lengths: Lengths) -> Mapping[str, Any]:
@@ -92,6 +113,7 @@ class EinsumDense(LayerType):
         shape = layer.config["output_shape"]
         shape = [shape] if isinstance(shape, int) else list(shape)
         shape[-1] = lengths["kernel", kernel.index(target[-1])]
+        shape = [lengths.get(("shape", axis), size) for axis, size in enumerate(shape)]
         return {"output_shape": tuple(shape)}
 
     def positions(self, graph: Graph, node: Node) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_robust_prune import backends, demo
+from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.exporting.drafting import range_points
@@ -29,6 +30,31 @@ def branched(keras: str) -> Any:
     both = layers.Concatenate()([layers.Flatten()(layers.MaxPooling2D()(wide)), extra])
     classes = layers.Dense(5, "softmax", name="yes")(both)
     return module.Model([image, extra], [classes, layers.Dense(1, name="amount")(both)])
+
+
+@pytest.mark.parametrize("keras", BACKENDS)
+def test_outputs_in_a_dictionary_keep_their_names(keras: str, tmp_path: Path) -> None:
+    """Whose keys stand in another order than they sort: in the file, and where labels are given by name."""
+    module = backends.module(keras)
+    x = module.Input((3,))
+    layers = {"score": "b", "other": "c", "third": "a"}
+    ends = {name: module.layers.Dense(2, name=layer) for name, layer in layers.items()}
+    model = module.Model(x, {name: end(x) for name, end in ends.items()})
+    rows = np.random.default_rng(0).normal(size=(50, 3)).astype("float32")
+    wanted = {name: np.asarray(value) for name, value in model(rows).items()}
+
+    report = export_tflite(model, tmp_path / "model.tflite")
+    assert report.max_difference is not None
+    assert report.max_difference <= 1e-6
+    file = LiteFile(report.path)
+    called = layers if keras == "tf_keras" else {name: name for name in layers}
+    found = dict(zip(file.output_names, file(rows), strict=True))
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[called[name]], value, atol=1e-6)
+    for name, value in wanted.items():
+        assert evaluate(model, rows, {name: value.argmax(-1)}).accuracy == 1.0
+        assert evaluate(model, rows, {name: value.argmin(-1)}).accuracy == 0.0
+        assert evaluate(report.path, rows, {called[name]: value.argmax(-1)}).accuracy == 1.0
 
 
 @pytest.mark.parametrize("keras", BACKENDS)

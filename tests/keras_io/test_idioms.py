@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import networks_idioms
+import networks_subclassed
 import numpy as np
 import pytest
 from networks import outputs_of, randomise
@@ -17,11 +18,13 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
+from keras_robust_prune.verify.bounds import interval_bounds
 
 
-def a_third_less(model: Any, path: Path) -> tuple[dict[str, int], float]:
+def a_third_less(model: Any, path: Path, x: Any = None) -> tuple[dict[str, int], float]:
     """Cuts a third of the units of every group; gives the widths and the share of operations that is left."""
-    (x,) = random_values(model.inputs).values()
+    if x is None:
+        (x,) = random_values(model.inputs).values()
     graph = read(model)
     assert not [layer for layer in graph.layers.values() if layer.closed]
     for ours, theirs in zip(outputs_of(build(graph), x), outputs_of(model, x), strict=True):
@@ -49,6 +52,82 @@ def a_third_less(model: Any, path: Path) -> tuple[dict[str, int], float]:
 def test_an_idiom_is_opened_and_cut(name: str, tmp_path: Path) -> None:
     _, left = a_third_less(networks_idioms.make(name), tmp_path)
     assert left < 0.72
+
+
+@pytest.mark.parametrize("keras", backends.NAMES)
+@pytest.mark.parametrize("name", list(networks_subclassed.NETWORKS))
+def test_a_subclassed_idiom_is_opened_and_cut(name: str, keras: str, tmp_path: Path) -> None:
+    model, x = networks_subclassed.make(name, keras)
+    _, left = a_third_less(model, tmp_path, x)
+    assert left < 0.72
+
+
+def test_the_channels_of_a_mixer_pass_what_works_along_places(tmp_path: Path) -> None:
+    model, x = networks_subclassed.make("mixer")
+    widths, _ = a_third_less(model, tmp_path, x)
+    assert widths == {"patches": 20, "mix_1.channel_1": 40, "mix_2.channel_1": 40}
+    reasons = {item.layer: item.code for item in find_groups(read(model)).kept}
+    assert reasons["mix_1.place_1"] == reasons["mix_2.place_2"] == "other_axis"
+
+
+def test_a_layer_along_places_loses_units_where_none_lie_beside_it() -> None:
+    """The units beside it are the input's, which stay: so its own go."""
+    keras = backends.module("keras")
+    x = keras.Input((6, 4))
+    y = keras.layers.Dense(8, "relu", name="along")(keras.layers.Permute((2, 1))(x))
+    y = keras.layers.Dense(5, name="behind")(y)
+    assert find_groups(read(keras.Model(x, y))).widths == {"along": 8}
+
+
+def test_an_einsum_along_places_lets_channels_pass(tmp_path: Path) -> None:
+    keras = backends.module("keras")
+    x = keras.Input((6, 4))
+    y = keras.layers.Dense(9, name="channels")(x)
+    y = keras.layers.EinsumDense("btc,ts->bcs", (9, 7), "relu", "s", name="places")(y)
+    y = keras.layers.Dense(5, name="behind")(keras.layers.Permute((2, 1))(y))
+    model = randomise(keras.Model(x, y))
+    assert a_third_less(model, tmp_path)[0] == {"channels": 9}
+
+
+@pytest.mark.parametrize("keras", backends.NAMES)
+@pytest.mark.parametrize("end", ["relu", "relu6", "elu", "leaky_relu", "gelu", "softplus", "tanh"])
+def test_an_activation_called_as_a_function(keras: str, end: str, tmp_path: Path) -> None:
+    """Units pass it, what is computed by hand is what Keras computes, and what is saved is read again."""
+    module = backends.module(keras)
+    if not hasattr(module.activations, end):
+        pytest.skip(f"{keras} has no activations.{end}")
+    x = module.Input((5,))
+    y = getattr(module.activations, end)(module.layers.Dense(12, name="units")(x))
+    model = randomise(module.Model(x, module.layers.Dense(3)(y)))
+    assert a_third_less(model, tmp_path)[0] == {"units": 12}
+    of_points_agree(model)
+
+
+@pytest.mark.parametrize(
+    ("end", "given"),
+    [
+        ("elu", {"alpha": 3.0}),
+        ("celu", {"alpha": 0.3}),
+        ("squareplus", {"b": 1.0}),
+        ("hard_shrink", {"threshold": 0.1}),
+        ("soft_shrink", {"threshold": 0.1}),
+        ("leaky_relu", {"negative_slope": 0.7}),
+    ],
+)
+def test_an_operation_with_arguments_of_its_own(end: str, given: dict[str, float]) -> None:
+    keras = backends.module("keras")
+    x = keras.Input((5,))
+    y = getattr(keras.ops, end)(keras.layers.Dense(12)(x), **given)
+    of_points_agree(randomise(keras.Model(x, keras.layers.Dense(3)(y))))
+
+
+def of_points_agree(model: Any) -> None:
+    """Bounds of single points are what Keras computes there."""
+    rows = np.random.default_rng(0).uniform(-1, 1, (20, 5)).astype("float32")
+    found = interval_bounds(read(model), rows, rows).logits
+    wanted = np.asarray(model(rows))
+    np.testing.assert_allclose(found.lower, wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.upper, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_heads_and_norms_of_a_decoder_lose_units(tmp_path: Path) -> None:

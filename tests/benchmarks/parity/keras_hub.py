@@ -1,12 +1,14 @@
-"""Backbones of KerasHub and networks by hand, small, random, cut by 30 % of the units: what opens, and how exact.
+"""Backbones of KerasHub, networks by hand and subclassed models, small, random, cut by 30 % of the units.
+
+What opens, what is left, how exact it is.
 
     python -m tests.benchmarks keras_hub [--backbones=ViT,Bert,swin,...]
 
 Needs the package `keras-hub` (0.32.0 with `--no-deps`, and kagglehub, kagglesdk, tokenizers, regex, rich, tqdm,
 pyyaml); nothing is downloaded. `lite` is the largest difference of the cut network's .tflite file from it. `closed`
 counts composite layers that could not be opened, `cause` says why the first of them could not, what failed, or what
-keeps most units where less than 30 % go. Such backbones are measured once more under a dense layer for each output
-(`head_*`): what is an output is kept, and in a transformer that is the whole trunk.
+keeps most units where less than 30 % go. Every backbone is measured as it stands and, as people use it, under a dense
+layer for each output (`head_*`): what is an output is kept, and in a transformer that is the whole trunk.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import networks_idioms
+import networks_subclassed
 import numpy as np
 from absl import flags
 from networks import outputs_of
@@ -37,15 +40,14 @@ from tests.benchmarks.benchmark import Benchmark, Row
 from tests.benchmarks.parity import hub_composed
 from tests.benchmarks.zoo import prunable_params
 
-NAMES = flags.DEFINE_list(
-    "backbones", [*networks_idioms.NETWORKS, *hub_composed.NAMES], "Which networks."
-)
-
-LITE = flags.DEFINE_list(
-    "lite",
-    [*networks_idioms.NETWORKS, *hub_composed.NAMES],
-    "Of which the cut network's .tflite file is compared, too.",
-)
+SUBCLASSED = {
+    f"{keras}.{name}": (name, keras)
+    for name in networks_subclassed.NETWORKS
+    for keras in backends.NAMES
+}
+BY_HAND = (*networks_idioms.NETWORKS, *SUBCLASSED)
+NAMES = flags.DEFINE_list("backbones", [*BY_HAND, *hub_composed.NAMES], "Which networks.")
+LITE = flags.DEFINE_bool("lite", True, "Whether the cut network's .tflite file is compared, too.")
 
 
 def cases() -> Iterator[dict[str, str]]:
@@ -58,12 +60,11 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
     """One backbone, from its Keras model to the cut one."""
     begin = time.perf_counter()
     try:
-        by_hand = name in networks_idioms.NETWORKS
-        model = (networks_idioms if by_hand else hub_composed).make(name)
-        found = cut_by_norm(model)
-        if name in LITE.value:
+        model, x = made(name)
+        found = cut_by_norm(model, x)
+        if LITE.value:
             found["lite"] = lite(found["model"], model)
-        if not is_less(found):
+        if name not in BY_HAND:
             with contextlib.suppress(Exception):  # the row then stands as it is
                 under = cut_by_norm(headed(model))
                 found |= {f"head_{key}": under[key] for key in HEADED}
@@ -72,6 +73,13 @@ def measure(name: str) -> Iterator[dict[str, Any]]:
         found = {"cause": " ".join(lines[:2])[:200]}
     row = {**dict.fromkeys(COLUMNS, ""), **found, "seconds": round(time.perf_counter() - begin, 1)}
     yield {key: value for key, value in row.items() if key != "model"}
+
+
+def made(name: str) -> tuple[Any, Any]:
+    """A network and inputs for it, None where it has inputs of its own to make them from."""
+    if name in SUBCLASSED:
+        return networks_subclassed.make(*SUBCLASSED[name])
+    return (networks_idioms if name in networks_idioms.NETWORKS else hub_composed).make(name), None
 
 
 # What 30 % less leaves, up to rounding.
@@ -113,8 +121,8 @@ def lite(model: Any, dense: Any) -> float | str:
         return reason
 
 
-def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
-    """What 30 % of the units less by norm make of a model."""
+def cut_by_norm(model: Any, x: Any = None, target: float = 0.3) -> dict[str, Any]:
+    """What 30 % of the units less by norm make of a model, compared on inputs that are given or made."""
     graph = read(model)
     closed = [layer for layer in graph.layers.values() if layer.closed]
     causes = [f"{layer.kind} {layer.closed}" for layer in closed]
@@ -126,11 +134,11 @@ def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
         and min(num_macs(smaller) / num_macs(graph), smaller.num_params / graph.num_params) > LESS
     ):
         causes = [f"{max(groups.kept, key=lambda item: item.num_units).reason}"]
-    values = random_values(model.inputs)
-    inputs = map_tensors(lambda tensor: values[key_of(tensor)], model.input)
-    wanted = outputs_of(build(mask(graph, groups, plan)), inputs)
-    built = build(smaller)
-    pairs = zip(outputs_of(built, inputs), wanted, strict=True)
+    if x is None:
+        values = random_values(model.inputs)
+        x = map_tensors(lambda tensor: values[key_of(tensor)], model.input)
+    built, wanted = build(smaller), outputs_of(build(mask(graph, groups, plan)), x)
+    pairs = zip(outputs_of(built, x), wanted, strict=True)
     return {
         "model": built,
         "closed": len(closed),
@@ -150,8 +158,8 @@ def cut_by_norm(model: Any, target: float = 0.3) -> dict[str, Any]:
 
 def summary(rows: list[Row], _: Path) -> str:
     """How many backbones lose what is asked."""
-    hub = [row for row in rows if row["name"] not in networks_idioms.NETWORKS]
-    by_hand = [row for row in rows if row not in hub]
+    hub = [row for row in rows if row["name"] not in BY_HAND]
+    by_hand = [row for row in rows if row["name"] in BY_HAND]
     return "\n".join([_summary(hub, "backbones"), _summary(by_hand, "networks by hand")])
 
 
@@ -159,13 +167,15 @@ def _summary(rows: list[Row], what: str) -> str:
     done = [row for row in rows if str(row["groups"])]
     exact = sum(float(row["difference"]) <= 1e-5 for row in done)
     less = sum(is_less(row) for row in done)
-    more = sum(
-        str(row["head_params"]) != "" and is_less(row, "head_") for row in done if not is_less(row)
-    )
-    return (
+    said = (
         f"{len(rows)} {what}: {len(done)} can be cut, cut equals mask in {exact}, {less} lose 30 % of parameters"
-        f" or MACs, {more} more under a dense head ({(less + more) / max(1, len(rows)):.0%})."
+        f" or MACs as they stand"
     )
+    headed = [row for row in done if str(row["head_params"])]
+    if headed:
+        less = sum(is_less(row, "head_") for row in headed)
+        said += f", {less} of all under a dense head ({less / len(rows):.1%})"
+    return said + "."
 
 
 BENCHMARK = Benchmark(
