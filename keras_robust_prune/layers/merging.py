@@ -49,17 +49,17 @@ class Merging(LayerType):
         return (Labels(axis, wide[0]),)
 
     def axis_of_units(self, graph: Graph, node: Node, aligned: Sequence[Labels]) -> int:
-        """The axis on which units lie behind the call: that of an input that is not spread."""
+        """The axis on which units lie behind the call: that of an input that is not spread, else of most units."""
         axes = {labels.axis for labels in aligned}
         shapes = [graph.shape(ref) for ref in node.inputs]
         whole = [k for k, shape in enumerate(shapes) if shape == node.shapes[0]]
         if len(axes) == 1:
             return axes.pop()
-        axis = aligned[whole[0]].axis if whole else -1
+        axis = (aligned[whole[0]] if whole else max(aligned, key=lambda part: len(part.ids))).axis
         rank = len(node.shapes[0])
         for labels, shape in zip(aligned, shapes, strict=True):
             place = axis - rank + len(shape)
-            if not whole or (labels.axis != axis and place >= 0 and shape[place] != 1):
+            if labels.axis != axis and place >= 0 and shape[place] != 1:
                 raise Unsupported("other_axis", "joins tensors whose units lie on different axes")
         return axis
 

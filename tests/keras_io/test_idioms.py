@@ -130,6 +130,14 @@ def of_points_agree(model: Any) -> None:
     np.testing.assert_allclose(found.upper, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_tokens_that_are_spread_over_channels_stay(tmp_path: Path) -> None:
+    model = networks_idioms.make("learnt_tokens")
+    widths, _ = a_third_less(model, tmp_path)
+    assert widths["patches"] == 40  # the trunk, in front of the tokens and behind them
+    (maps,) = [item for item in find_groups(read(model)).kept if item.layer == "tokens.maps"]
+    assert (maps.num_units, maps.code) == (4, "broadcast")
+
+
 def test_heads_and_norms_of_a_decoder_lose_units(tmp_path: Path) -> None:
     widths, _ = a_third_less(networks_idioms.make("decoder"), tmp_path)
     layers = [f"trunk.layer_{number}" for number in (0, 1)]
