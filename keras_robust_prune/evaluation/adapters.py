@@ -63,6 +63,12 @@ class KerasAdapter:
             if "int" in dtype
         )
         self.output_names, self.signature = _output_names(model, graph)
+        for name, ref in zip(self.output_names, graph.outputs, strict=True):
+            if None in graph.shape(ref):
+                raise ValueError(
+                    f"Output '{name}' of '{graph.name}' has the open shape {(None, *graph.shape(ref))}: inputs of a"
+                    " batch are compared with each other there. Leave it out: keras.Model(model.inputs, others)."
+                )
         self._inputs = graph.inputs
         self._structure = graph.input_structure
         with self.replicas.scope():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_robust_prune import backends
@@ -34,23 +37,41 @@ def convert(
         ValueError: an operator has no builtin counterpart; the message names it and the way out.
     """
     tf = backends.tensorflow()
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    quantization.configure(converter)
-    if quantization.calibrated:
-        converter.representative_dataset = lambda: iter(examples)
-    if quantization.io != "float32" and not integer_inputs:
-        kind = getattr(tf, quantization.io)
-        converter.inference_input_type = converter.inference_output_type = kind
-    if dense_per_tensor:
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    try:
-        with backends.quietly():
+    with backends.quietly(), _converter(model) as converter:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        quantization.configure(converter)
+        if quantization.calibrated:
+            converter.representative_dataset = lambda: iter(examples)
+        if quantization.io != "float32" and not integer_inputs:
+            kind = getattr(tf, quantization.io)
+            converter.inference_input_type = converter.inference_output_type = kind
+        if dense_per_tensor:
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        try:
             return _partly(converter, in_float) if in_float else bytes(converter.convert())
-    except Exception as error:
-        if type(error).__name__ != "ConverterError":
-            raise
-        raise ValueError(_explain(str(error), model.name, quantization)) from error
+        except Exception as error:
+            if type(error).__name__ != "ConverterError":
+                raise
+            raise ValueError(_explain(str(error), model.name, quantization)) from error
+
+
+@contextlib.contextmanager
+def _converter(model: Any) -> Iterator[Any]:
+    """TensorFlow's converter of a model.
+
+    By itself it calls a Keras 3 model that takes a dictionary with a list, which not every such model stands.
+    """
+    tf = backends.tensorflow()
+    if backends.keras_name(model) == "tf_keras" or not isinstance(model.input, Mapping):
+        yield tf.lite.TFLiteConverter.from_keras_model(model)
+        return
+    given = {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in model.input.items()}
+    archive = backends.keras().export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", functools.partial(model.__call__, training=False), [given])
+    with tempfile.TemporaryDirectory() as folder:
+        archive.write_out(folder, verbose=False)
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
 def _partly(converter: Any, in_float: Sequence[str]) -> bytes:

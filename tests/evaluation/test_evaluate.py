@@ -170,6 +170,17 @@ def test_gradients_that_mislead_are_flagged() -> None:
     assert found["noise@0.25"] < found["pgd-2@0.25"]
 
 
+def test_an_output_that_compares_inputs_of_a_batch_is_refused() -> None:
+    keras = backends.module("keras")
+    x = keras.Input((4,))
+    y = keras.layers.Dense(3)(x)
+    alike = keras.ops.matmul(y, keras.ops.transpose(y))
+    with pytest.raises(
+        ValueError, match=r"Output .* has the open shape \(None, None\): .* Leave it"
+    ):
+        evaluate(keras.Model(x, [y, alike]), X, Y)
+
+
 def test_an_honest_network_is_not_flagged() -> None:
     model, x, y = demo.load()
     found = evaluate(model, x[:80], y[:80], attacks=["pgd@0.1", "fgsm@0.1"])

@@ -57,6 +57,21 @@ def test_outputs_in_a_dictionary_keep_their_names(keras: str, tmp_path: Path) ->
         assert evaluate(report.path, rows, {called[name]: value.argmax(-1)}).accuracy == 1.0
 
 
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_inputs_in_a_dictionary_that_must_come_as_one(quantize: str | None, tmp_path: Path) -> None:
+    """A composite inside takes the dictionary, which a list does not replace; its keys do not stand as they sort."""
+    keras = backends.module("keras")
+    inner = {name: keras.Input((width,), name=name) for name, width in (("wide", 4), ("deep", 4))}
+    y = keras.layers.Dense(6, "relu")(inner["deep"])
+    inner_model = keras.Model(inner, keras.layers.Concatenate()([inner["wide"], y]))
+    given = {name: keras.Input((4,), name=name) for name in inner}
+    model = keras.Model(given, keras.layers.Dense(3)(inner_model(given)))
+    report = export_tflite(model, tmp_path / "model.tflite", quantize)
+    assert report.max_difference is not None
+    assert report.max_difference <= (0.2 if quantize else 1e-6)
+    assert set(LiteFile(report.path).layout.names) == {"wide", "deep"}
+
+
 @pytest.mark.parametrize("keras", BACKENDS)
 @pytest.mark.parametrize(
     ("quantize", "tolerance"), [(None, 1e-5), ("float16", 5e-3), ("dynamic", 0.05), ("int8", 0.2)]
