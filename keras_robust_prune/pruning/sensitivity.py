@@ -18,7 +18,7 @@ from keras_robust_prune.methods.schedules import check_fraction
 from keras_robust_prune.reporting.plots import new_figure
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.reporting.tables import Table, as_html
-from keras_robust_prune.surgery.costs import num_macs, num_values
+from keras_robust_prune.surgery.costs import work_of
 from keras_robust_prune.surgery.cutting import mask
 from keras_robust_prune.surgery.groups import ChannelGroup, ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -347,7 +347,7 @@ def _inputs(
     given = [spec.examples for spec in specs if spec.examples is not None]
     if given:
         return [column[:count] for column in given], "given inputs"
-    count = min(count, usual_count(num_macs(graph), num_values(graph)))
+    count = min(count, usual_count(work_of(graph)))
     return list(synthetic_inputs(graph, specs, count, seed, verbose).arrays), "synthetic inputs"
 
 

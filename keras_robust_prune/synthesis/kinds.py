@@ -21,12 +21,11 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
-from keras_robust_prune.surgery.costs import num_macs, num_values
+from keras_robust_prune.surgery.costs import work_of
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
 from keras_robust_prune.synthesis.synthesis import (
-    PER_VALUE,
     passes_per_input,
     synthetic_inputs,
     usual_count,
@@ -109,7 +108,7 @@ class Synthesis:
     def expected(self, split: Graph, spaces: Sequence[InputSpec]) -> Expected:
         """What will be made of a network, activations split off, as far as its size says it."""
         drawn = len(spaces) == 1 and is_picture(spaces[0])
-        inverted = self.num_inputs or usual_count(num_macs(split), num_values(split))
+        inverted = self.num_inputs or usual_count(work_of(split))
         pictures = (self.num_inputs or _num_pictures(split)) if drawn else 0
         if self.kinds == "photographs":
             return Expected(0, pictures, 1.0, pictures)
@@ -201,7 +200,7 @@ def _few(graph: Graph) -> bool:
     Where it is, pictures that look like its data to BatchNorm tell more of them than its inverted inputs do; where it
     is not, those were better in every measurement. Distances alone cannot say: inversion brings down its own.
     """
-    return usual_count(num_macs(graph), num_values(graph)) < _ENOUGH
+    return usual_count(work_of(graph)) < _ENOUGH
 
 
 def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed: int) -> Kind:
@@ -217,7 +216,7 @@ def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed
 
 def _num_pictures(split: Graph) -> int:
     """As many as a network's size allows."""
-    cost = max(num_macs(split), PER_VALUE * num_values(split), 1)
+    cost = max(work_of(split), 1)
     return int(np.clip(_PICTURE_WORK / cost, _FEWEST_PICTURES, _MOST_PICTURES))
 
 

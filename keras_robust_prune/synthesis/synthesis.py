@@ -25,7 +25,7 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
-from keras_robust_prune.surgery.costs import num_macs, num_values
+from keras_robust_prune.surgery.costs import work_of
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, procedural
 from keras_robust_prune.synthesis.priors import start
@@ -38,7 +38,6 @@ _WORK = 2e10
 FEWEST = 64
 _USUAL, _MOST = 512, 12_000
 _BACKWARD = 3.0  # forward passes that a pass with its gradient takes
-PER_VALUE = 50  # multiplications that take as long as one value of a tensor, written and read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,20 +55,17 @@ class SyntheticInputs:
     distance: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def usual_count(macs: float, values: float) -> int:
+def usual_count(work: float) -> int:
     """How many inputs are made, 64 to 12,000: what makes a network slow decides.
 
     Args:
-        macs: multiplications of one forward pass.
-        values: numbers in the tensors of one forward pass; depthwise networks have many.
+        work: of one forward pass, as `work_of` counts it.
 
     Example:
-        >>> [usual_count(macs, macs / 60) for macs in (1e5, 1e7, 4e7, 3e8, 4e9)]
+        >>> [usual_count(work) for work in (1e5, 1e7, 4e7, 3e8, 4e9)]
         [12000, 2000, 512, 333, 64]
-        >>> usual_count(7.5e6, 0.72e6)  # MobileNetV1 of a quarter's width
-        555
     """
-    allowed = _WORK / max(macs, PER_VALUE * values, 1)
+    allowed = _WORK / max(work, 1)
     return int(np.clip(allowed, np.clip(5 * allowed, FEWEST, _USUAL), _MOST))
 
 
@@ -125,7 +121,7 @@ def synthetic_inputs(
     specs = input_specs(graph, input_range)
     spaces = tuple(dataclasses.replace(spec, examples=None) for spec in specs)
     if count is None:
-        count = usual_count(num_macs(graph), num_values(graph))
+        count = usual_count(work_of(graph))
     replicas = Replicas(strategy)
     key = _digest(graph, spaces, (count, seed, invert, photographs, replicas.count))
     if key not in _last:

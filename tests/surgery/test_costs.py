@@ -7,7 +7,7 @@ import tf_keras
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.samples import macs_of
-from keras_robust_prune.surgery.costs import num_macs, num_values
+from keras_robust_prune.surgery.costs import num_macs, num_values, work_of
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
@@ -27,6 +27,11 @@ def test_a_depthwise_network_multiplies_little_and_writes_much():
     assert num_macs(graph) == 36 * 9 * 4 + 4 * 2
     # The input, what the convolution and the pooling give, and the logits.
     assert num_values(graph) == 36 * 4 + 36 * 4 + 4 + 2
+    # A value takes as long as 50 multiplications.
+    assert work_of(graph) == 50 * num_values(graph)
+    assert work_of(graph, graph.nodes[1:2]) == 50 * 36 * 4
+    dense = tf_keras.Sequential([tf_keras.Input((300,)), layers.Dense(200)])
+    assert work_of(read(dense)) == 300 * 200
 
 
 def test_windows_that_became_samples_count_as_often_as_there_are():

@@ -18,7 +18,7 @@ from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.stages import Stage, Stages
 from keras_robust_prune.reporting.progress import Progress
-from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.costs import num_macs, work_of
 from keras_robust_prune.synthesis.perturbation import radius
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
 
@@ -37,8 +37,9 @@ def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
     """How many steps are taken unless a number or a time is given.
 
     Args:
-        dense: multiplications of the dense network on one input.
-        pruned: of the pruned one.
+        dense: what the dense network costs on one input: multiplications, and where inputs are moved, `work_of`, by
+            which a small separable network trains for minutes and not for half an hour.
+        pruned: likewise the pruned one.
         perturb: whether inputs are moved.
 
     Example:
@@ -112,7 +113,8 @@ class Course:
         self.scales = self._scales(first)
         logits = ActivationProbe(teacher, logit_refs(teacher))
         self.radius = radius(logits, first, spaces) if perturb else 0.0
-        self.num_steps = usual_steps(num_macs(dense), num_macs(pruned), perturb)
+        cost = work_of if perturb else num_macs
+        self.num_steps = usual_steps(cost(dense), cost(pruned), perturb)
         weight = np.maximum(np.asarray(shares or [1.0] * len(sources), float), 1e-3)
         self.shares = weight / weight.sum()
         self.answers: dict[int, list[np.ndarray]] = {}

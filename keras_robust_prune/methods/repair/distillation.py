@@ -33,7 +33,7 @@ from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.methods.timing import Speed
-from keras_robust_prune.surgery.costs import num_macs
+from keras_robust_prune.surgery.costs import num_macs, work_of
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.synthesis.probe import logit_refs
@@ -68,11 +68,11 @@ class Distillation(Repair):
         """About how many seconds it will take."""
         if self.seconds is not None:
             return self.seconds
-        dense = num_macs(run.problem.graph)
-        pruned = dense * (1 - run.problem.total)
-        perturb = dense < _LARGE if self.perturb is None else self.perturb
-        steps = self.num_steps or usual_steps(dense, pruned, perturb)
-        passes = batch_passes(pruned / max(dense, 1), perturb)
+        graph, left = run.problem.graph, 1 - run.problem.total
+        perturb = num_macs(graph) < _LARGE if self.perturb is None else self.perturb
+        work = work_of(graph) if perturb else num_macs(graph)
+        steps = self.num_steps or usual_steps(work, left * work, perturb)
+        passes = batch_passes(left, perturb)
         return steps * passes * speed.forward + _COMPILED
 
     def network(self, run: Run, state: PruningState) -> PruningState:

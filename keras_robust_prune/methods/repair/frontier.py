@@ -16,9 +16,8 @@ import numpy as np
 
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.layers.base import known_size, layer_type
-from keras_robust_prune.layers.samples import macs_of
+from keras_robust_prune.surgery.costs import work_of
 from keras_robust_prune.synthesis.probe import ActivationProbe
-from keras_robust_prune.synthesis.synthesis import PER_VALUE
 
 _BYTES = 2**29  # of one cut's tensors
 _ALL_BYTES = 3 * 2**28  # of all that are kept
@@ -128,10 +127,7 @@ class Frontier:
 
 def _cost(split: Graph, first: int, last: int) -> float:
     """What the calls between two positions take on one input, in multiplications."""
-    nodes = split.nodes[first:last]
-    macs = sum(macs_of(split, node) for node in nodes)
-    values = sum(node.samples * known_size(shape) for node in nodes for shape in node.shapes)
-    return max(macs, PER_VALUE * values)
+    return work_of(split, split.nodes[first:last])
 
 
 def _fits(split: Graph, crossing: Sequence[Ref], count: int) -> bool:
