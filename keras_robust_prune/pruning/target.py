@@ -92,8 +92,10 @@ class Target:
         if len(left) > 1:
             told = "; ".join(str(item) for item in left if item.after > item.most)
         if removed > self.asked:
-            step = f" in steps of {self.round_to} (round_to)" if self.round_to > 1 else ""
-            return f"{told}: units go whole{step}, and the last of them took more. A smaller round_to comes nearer."
+            told += ": units go whole, and the last of them took more."
+            if self.round_to > 1:
+                told += f" They go in steps of {self.round_to}: a smaller round_to comes nearer."
+            return told
         limits = [f"round_to={self.round_to}"] * (self.round_to > 1)
         limits += ["layers that are kept"] * bool(self.groups.kept)
         return (
