@@ -96,13 +96,16 @@ def is_less(row: Row, prefix: str = "") -> bool:
 
 
 def headed(model: Any) -> Any:
-    """A backbone under a dense layer for each of its outputs, as it is used: its trunk is no output then."""
+    """A backbone under a dense layer for each of its outputs, as it is used: its trunk is no output then.
+
+    Outputs that compare the inputs of a batch, as those of two towers, stand behind a head as it is.
+    """
     keras = backends.keras()
     outputs = keras.tree.flatten(model.output)
     heads = [
-        keras.layers.Dense(10, name=f"head_{k}")(tensor)
+        keras.layers.Dense(10, name=f"head_{k}")(tensor) if tensor.shape[-1] else tensor
         for k, tensor in enumerate(outputs)
-        if "float" in str(tensor.dtype) and len(tensor.shape) > 1 and tensor.shape[-1]
+        if "float" in str(tensor.dtype) and len(tensor.shape) > 1
     ]
     return keras.Model(model.input, heads, name=model.name)
 
