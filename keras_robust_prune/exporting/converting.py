@@ -62,10 +62,11 @@ def _converter(model: Any) -> Iterator[Any]:
     By itself it calls a Keras 3 model that takes a dictionary with a list, which not every such model stands.
     """
     tf = backends.tensorflow()
-    if backends.keras_name(model) == "tf_keras" or not isinstance(model.input, Mapping):
+    inputs = getattr(model, "input", None)  # a Sequential that was never called has none
+    if backends.keras_name(model) == "tf_keras" or not isinstance(inputs, Mapping):
         yield tf.lite.TFLiteConverter.from_keras_model(model)
         return
-    given = {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in model.input.items()}
+    given = {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in inputs.items()}
     archive = backends.keras().export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serve", functools.partial(model.__call__, training=False), [given])
