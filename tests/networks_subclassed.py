@@ -73,10 +73,8 @@ def autoencoder(keras: Any) -> tuple[Any, Any]:
     class Net(keras.Model):
         def __init__(self) -> None:
             super().__init__(name="autoencoder")
-            self.encoder, self.decoder = (
-                Half((30, 10), name="encoder"),
-                Half((30, 20), name="decoder"),
-            )
+            self.encoder = Half((30, 10), name="encoder")
+            self.decoder = Half((30, 20), name="decoder")
             self.noise = layers.GaussianNoise(0.1, name="noise")
 
         def call(self, x: Any, training: Any = None) -> Any:

@@ -25,7 +25,7 @@ class ModelAdapter(Protocol):
 
     layout: Layout
     output_names: tuple[str, ...]
-    signature: tuple[str, ...]
+    signature_names: tuple[str, ...]
     activations: tuple[str, ...]
     has_gradients: bool
     integer_inputs: tuple[str, ...]
@@ -62,12 +62,12 @@ class KerasAdapter:
             for name, dtype in zip(self.layout.names, self.dtypes, strict=True)
             if "int" in dtype
         )
-        self.output_names, self.signature = _output_names(model, graph)
+        self.output_names, self.signature_names = _output_names(model, graph)
         for name, ref in zip(self.output_names, graph.outputs, strict=True):
             if None in graph.shape(ref):
                 raise ValueError(
-                    f"Output '{name}' of '{graph.name}' has the open shape {(None, *graph.shape(ref))}: inputs of a"
-                    " batch are compared with each other there. Leave it out: keras.Model(model.inputs, others)."
+                    f"Output '{name}' of '{graph.name}' has the open shape {(None, *graph.shape(ref))}: what of it"
+                    " is one input's cannot be told. Leave it out: keras.Model(model.inputs, others)."
                 )
         self._inputs = graph.inputs
         self._structure = graph.input_structure
@@ -114,12 +114,12 @@ class LiteAdapter:
     has_gradients = False
 
     def __init__(self, path: str | os.PathLike[str], like: ModelAdapter | None = None) -> None:
-        names = ((), ()) if like is None else (like.layout.names, like.signature)
+        names = ((), ()) if like is None else (like.layout.names, like.signature_names)
         self._file = LiteFile(path, *names)
         self.layout = self._file.layout
         if like is not None and like.layout.shapes == self.layout.shapes:
             self.layout = dataclasses.replace(self.layout, said=like.layout.said)
-        self.output_names = self.signature = self._file.output_names
+        self.output_names = self.signature_names = self._file.output_names
         if like is not None and len(like.output_names) == len(self.output_names):
             self.output_names = like.output_names
         self.activations = self._file.activations()

@@ -313,7 +313,7 @@ class _Judged(NamedTuple):
 
 
 def _judged(source: Source, content: bytes, wanted: Sequence[np.ndarray]) -> _Judged:
-    file = LiteFile(content, source.layout.names, source.adapter.signature)
+    file = LiteFile(content, source.layout.names, source.adapter.signature_names)
     found = file(source.held_out, NUM_POINTS)
     shaped = [want.reshape(have.shape) for want, have in zip(wanted, found, strict=True)]
     noise = min(decibels(want, have) for want, have in zip(shaped, found, strict=True))

@@ -57,6 +57,14 @@ def test_outputs_in_a_dictionary_keep_their_names(keras: str, tmp_path: Path) ->
         assert evaluate(report.path, rows, {called[name]: value.argmax(-1)}).accuracy == 1.0
 
 
+@pytest.mark.parametrize("keras", BACKENDS)
+def test_a_sequential_that_was_never_called(keras: str, tmp_path: Path) -> None:
+    module = backends.module(keras)
+    model = module.Sequential([module.layers.Dense(3)])
+    model.build((None, 4))
+    assert export_tflite(model, tmp_path / "model.tflite").ops == {"FULLY_CONNECTED": 1}
+
+
 @pytest.mark.parametrize("quantize", [None, "int8"])
 def test_inputs_in_a_dictionary_that_must_come_as_one(quantize: str | None, tmp_path: Path) -> None:
     """A composite inside takes the dictionary, which a list does not replace; its keys do not stand as they sort."""

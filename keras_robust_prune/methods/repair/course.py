@@ -33,13 +33,21 @@ _WARM_UP = 50  # steps
 _TIMED = 3  # steps from which a time limit is turned into a number of steps
 
 
+def cost_of(graph: Graph, perturb: bool) -> float:
+    """What a network costs on one input where steps are counted.
+
+    Multiplications; where inputs are moved, `work_of`, by which a small separable network trains for minutes and not
+    for half an hour.
+    """
+    return work_of(graph) if perturb else num_macs(graph)
+
+
 def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
     """How many steps are taken unless a number or a time is given.
 
     Args:
-        dense: what the dense network costs on one input: multiplications, and where inputs are moved, `work_of`, by
-            which a small separable network trains for minutes and not for half an hour.
-        pruned: likewise the pruned one.
+        dense: the dense network's `cost_of`.
+        pruned: the pruned one's.
         perturb: whether inputs are moved.
 
     Example:
@@ -113,8 +121,7 @@ class Course:
         self.scales = self._scales(first)
         logits = ActivationProbe(teacher, logit_refs(teacher))
         self.radius = radius(logits, first, spaces) if perturb else 0.0
-        cost = work_of if perturb else num_macs
-        self.num_steps = usual_steps(cost(dense), cost(pruned), perturb)
+        self.num_steps = usual_steps(cost_of(dense, perturb), cost_of(pruned, perturb), perturb)
         weight = np.maximum(np.asarray(shares or [1.0] * len(sources), float), 1e-3)
         self.shares = weight / weight.sum()
         self.answers: dict[int, list[np.ndarray]] = {}

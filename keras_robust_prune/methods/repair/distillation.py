@@ -27,13 +27,14 @@ from keras_robust_prune.methods.repair.course import (
     Course,
     LastMap,
     batch_passes,
+    cost_of,
     usual_steps,
 )
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.methods.timing import Speed
-from keras_robust_prune.surgery.costs import num_macs, work_of
+from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.synthesis.probe import logit_refs
@@ -70,8 +71,8 @@ class Distillation(Repair):
             return self.seconds
         graph, left = run.problem.graph, 1 - run.problem.total
         perturb = num_macs(graph) < _LARGE if self.perturb is None else self.perturb
-        work = work_of(graph) if perturb else num_macs(graph)
-        steps = self.num_steps or usual_steps(work, left * work, perturb)
+        cost = cost_of(graph, perturb)
+        steps = self.num_steps or usual_steps(cost, left * cost, perturb)
         passes = batch_passes(left, perturb)
         return steps * passes * speed.forward + _COMPILED
 

@@ -81,7 +81,7 @@ class Frontier:
         self._cuts: dict[int, _Cut] = {}
         count = sum(len(arrays[0]) for arrays in sources)
         for position in sorted({self._before(split, name) for name in consumers}):
-            cost = count * _cost(split, self._positions[-1], position)
+            cost = count * work_of(split, split.nodes[self._positions[-1] : position])
             if cost >= work and _fits(split, _crossing(split, position), count):
                 self._positions.append(position)
 
@@ -123,11 +123,6 @@ class Frontier:
         for position in sorted(self._cuts):
             if position != last and sum(c.nbytes for c in self._cuts.values()) > _ALL_BYTES:
                 del self._cuts[position]
-
-
-def _cost(split: Graph, first: int, last: int) -> float:
-    """What the calls between two positions take on one input, in multiplications."""
-    return work_of(split, split.nodes[first:last])
 
 
 def _fits(split: Graph, crossing: Sequence[Ref], count: int) -> bool:
