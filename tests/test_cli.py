@@ -46,7 +46,8 @@ def names(folder: Path) -> set[str]:
 DETAILS = {name: getattr(about, name.upper()) for name in cli.COMMANDS}
 FLAGS = {
     "prune": "target method seed measure step calibration keep round_to device stop checkpoint input_range tflite"
-    " quantize report overwrite data attacks quiet json trust extensions limits latency_table force minutes certify",
+    " quantize report overwrite data attacks quiet json trust extensions limits latency_table force minutes memory"
+    " certify",
     "inspect": "keep extensions trust json",
     "evaluate": "data attacks corruptions reference input_range seed quiet json trust extensions",
     "certify": "data eps num_inputs input_range quiet json trust extensions",

@@ -40,7 +40,9 @@ def prune_command(args: argparse.Namespace) -> Any:
             raise ValueError("--certify is proven around inputs: give them with --data.")
         certified = (_first(labelled[0], CERTIFIED), args.certify)
     names = ("target", "method", "seed", "measure", "step", "keep", "round_to", "stop", "minutes")
-    options = {name: getattr(args, name) for name in (*names, "calibration", "checkpoint")}
+    options = {
+        name: getattr(args, name) for name in (*names, "calibration", "memory", "checkpoint")
+    }
     input_range = load_range(args.input_range)
     limits = values.limits(args.limits)
 

@@ -273,6 +273,12 @@ def _add_pruning(to: Any) -> None:
         help="about how long robust may take, instead of what the network's size asks for and what is announced",
     )
     to.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="gigabytes that the command may take: batches get smaller and more is computed anew",
+    )
+    to.add_argument(
         "--checkpoint",
         metavar="FILE",
         help="every step is noted in this file; the same command goes on from it",

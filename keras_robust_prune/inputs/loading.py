@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune import memory
 from keras_robust_prune.inputs.pictures import load_pictures
 from keras_robust_prune.inputs.spec import DEFAULT_ORIGIN, InputSpec, Shape, fits
 
-# No more are kept: a dataset may go on for ever, and pictures of 224 x 224 fill a gigabyte by the thousand.
-MOST, MOST_BYTES = 12_000, 2**29
+MOST = 12_000  # no more are kept: a dataset may go on for ever
 LABELS = ("y", "y_test", "labels")
 
 
@@ -107,7 +107,7 @@ def most_of(specs: Sequence[InputSpec]) -> int:
         (891, 12000)
     """
     size = 4 * sum(int(np.prod([length or 1 for length in spec.shape])) for spec in specs)
-    return int(np.clip(MOST_BYTES // max(size, 1), 1, MOST))
+    return int(np.clip(memory.most(memory.EXAMPLES) // max(size, 1), 1, MOST))
 
 
 def spread_over(array: np.ndarray, most: int) -> np.ndarray:

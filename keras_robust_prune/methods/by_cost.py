@@ -94,7 +94,7 @@ class ByCost(Budget):
     def unknown(self, run: Run, group: ChannelGroup) -> str:
         """Why the cost of a group's units is not known; empty if it is."""
         for name, width in consumers.too_wide(run.dense, [group]).items():
-            return f"'{name}' reads them {consumers.TOO_WIDE.format(width)}"
+            return f"'{name}' reads them {consumers.why_too_wide(width)}"
         names = run.consumers_of(group)
         if not names:
             return "no layer that reads them can be solved anew, so their cost is not known"

@@ -12,7 +12,7 @@ import numpy as np
 from keras_robust_prune.methods.budgets import Budget, uniform_counts
 from keras_robust_prune.methods.packing import packed, unpacked
 from keras_robust_prune.methods.problem import Problem, PruningState
-from keras_robust_prune.methods.repair.consumers import TOO_WIDE, too_wide
+from keras_robust_prune.methods.repair.consumers import too_wide, why_too_wide
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.selectors import Selector
@@ -176,7 +176,7 @@ class Composition:
         """Warn of layers that lose inputs and are not repaired, because their second moments take too much memory."""
         for name, width in too_wide(run.dense, groups).items():
             warnings.warn(
-                f"'{name}' is not repaired: it reads what is removed {TOO_WIDE.format(width)}. Keep the layers"
+                f"'{name}' is not repaired: it reads what is removed {why_too_wide(width)}. Keep the layers"
                 " before it with keep=, or pool before it.",
                 stacklevel=2,
             )

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from keras_robust_prune import memory
 from keras_robust_prune.graph.graph import Graph, Layer
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.layers.splitting import split_activations
@@ -30,7 +31,6 @@ from keras_robust_prune.synthesis.synthesis import FEWEST
 MANY = 512  # real inputs that need no synthetic ones beside them
 SHOWN = 12  # inputs of a kind that results hold
 _HELD = 8  # one of so many inputs is held out
-_REMEMBERED = 1e9  # bytes of moments that are remembered
 
 
 class Run:
@@ -202,7 +202,8 @@ class Run:
             found = self._measured(graph, split, name, self._is_dense(graph, before))
             known = key, graph, found  # the graph keeps its layers, and so their identities, alive
         self._moments[name] = known
-        while sum(moments.nbytes for *_, moments in self._moments.values()) > _REMEMBERED:
+        most = memory.most(memory.MOMENTS)
+        while sum(moments.nbytes for *_, moments in self._moments.values()) > most:
             oldest = next(iter(self._moments))
             if oldest == name:
                 break

@@ -28,6 +28,7 @@ def prune(
     seed: int = 0,
     stop: str | None = None,
     minutes: float | None = None,
+    memory: float | None = None,
     loss: Any = None,
     metrics: Sequence[Any] = (),
     validation_data: tuple[Any, Any] | None = None,
@@ -67,6 +68,8 @@ def prune(
         stop: a stopping criterion, e.g. `"pgd@0.05>=0.9*dense"`.
         minutes: about how long `"robust"` may take, instead of what the network's size asks for and what it announces
             beforehand. The result then depends on the machine.
+        memory: gigabytes that TensorFlow and the run may take; None lets the run take what suits most machines, some
+            four for a network of 224 pixels. Within a limit batches are smaller and more is computed anew.
         loss: for `validation_data`.
         metrics: likewise.
         validation_data: inputs and labels to report on; they decide nothing.
@@ -104,6 +107,7 @@ def prune(
         round_to=round_to,
         device=device,
         seed=seed,
+        memory=memory,
         trust=trust,
     )
     pruner.compile(

@@ -7,6 +7,7 @@ they see is masked, so its shape never changes; `Pruner.model` is the physically
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import time
 import types
@@ -23,6 +24,7 @@ from keras_robust_prune.keras_io.quantised import refuse_quantised
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.latency.tiles import width_step
 from keras_robust_prune.layers.asking import input_specs
+from keras_robust_prune.memory import limited
 from keras_robust_prune.methods.constants import without_dead_units
 from keras_robust_prune.methods.measures import Limits
 from keras_robust_prune.methods.problem import Method, Problem, PruningState
@@ -42,12 +44,7 @@ from keras_robust_prune.surgery.cutting import cut, mask
 from keras_robust_prune.surgery.groups import find_groups, kept_names
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.training.likeness import compiled_like, own_steps, with_class_of
-from keras_robust_prune.training.wrappers import (
-    set_masks,
-    strip,
-    wrap_graph,
-    write_weights,
-)
+from keras_robust_prune.training.wrappers import set_masks, strip, wrap_graph, write_weights
 
 
 class Pruner:
@@ -64,6 +61,7 @@ class Pruner:
         round_to: widths that remain become multiples of it.
         device: instead of `round_to`, whose kernels they shall fit; see `prune`.
         seed: of everything that is drawn.
+        memory: gigabytes that a run may take; see `prune`.
         trust: whether a model's file may run code of its own; see `krp.load`.
 
     Raises:
@@ -92,6 +90,7 @@ class Pruner:
         round_to: int = 1,
         device: str | tuple[str, str] | None = None,
         seed: int = 0,
+        memory: float | None = None,
         trust: bool = False,
     ) -> None:
         self._given = strip(model, trust)
@@ -101,7 +100,9 @@ class Pruner:
             with_class_of(self._given, build(given))  # refused now, not when all is done
         keep = kept_names(keep)
         groups = find_groups(given, keep)
-        self.inputs = input_specs(given, input_range, calibration)
+        self._limit = functools.partial(limited, memory, 4.0 * given.num_params)
+        with self._limit():
+            self.inputs = input_specs(given, input_range, calibration)
         self.dense = without_dead_units(given, groups, self.inputs)
         self.groups = groups if self.dense is given else find_groups(self.dense, keep)
         self.state = PruningState(0, self.dense, Plan.empty(self.groups))
@@ -118,7 +119,7 @@ class Pruner:
         self._source, self._seconds = given, 0.0
         self._call: dict[str, Any] = {"input_range": input_range, "calibration": calibration}
         self._call |= {"keep": keep, "round_to": round_to, "device": device}
-        self._call |= {"seed": seed, "trust": trust}
+        self._call |= {"seed": seed, "memory": memory, "trust": trust}
         self._read = {"model": model} if isinstance(model, (str, Path)) else {}
         self._masked: Any = None
         self._metrics: dict[str, Any] = {}
@@ -233,7 +234,7 @@ class Pruner:
         if self._criterion is not None:
             self._criterion.prepare(self.dense, problem)
         hooks.on_train_begin()
-        with Steps(self._target, verbose, self.state.step) as told:
+        with self._limit(), Steps(self._target, verbose, self.state.step) as told:
             for state in self._method.steps(problem):
                 for callback in callbacks:  # ours may look at more than what Keras hands over
                     if hasattr(callback, "on_pruning_step"):
@@ -349,17 +350,13 @@ class Pruner:
             history = module.callbacks.History()
             history.set_model(types.SimpleNamespace(history=None))
             return history, history
-        self._compile_masked()
+        given = {**self._metrics, "loss": self._metrics["loss"] or _no_loss}
+        self.masked.compile(**given)
         listed = module.callbacks.CallbackList(
             list(callbacks), add_history=True, model=self.masked, verbose=verbose, epochs=1, steps=1
         )
         self.masked.stop_training = False
         return listed, self.masked.history
-
-    def _compile_masked(self) -> None:
-        given = dict(self._metrics or {})
-        given["loss"] = given["loss"] or _no_loss
-        self.masked.compile(**given)
 
     def _take(self, state: PruningState, validation_data: Any, stages: Stages) -> dict[str, float]:
         """Make a state ours: weights and masks of the masked model, checkpoint, logs."""

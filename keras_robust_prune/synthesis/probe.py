@@ -12,14 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune import backends
+from keras_robust_prune import backends, memory
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.keras_io.reading import build
 from keras_robust_prune.layers.base import layer_type
-
-# Numbers that one batch's tensors may hold: keeps a run within about a gigabyte.
-_NUMBERS = 2**27
 
 
 class ActivationProbe:
@@ -90,13 +87,18 @@ class ActivationProbe:
 
 
 def batch_size(graph: Graph) -> int:
-    """How many inputs of a graph keep all of its tensors within about a gigabyte, 1 to 250."""
+    """How many inputs of a graph keep all of its tensors within `memory.TENSORS`, 1 to 250."""
+    return int(np.clip(memory.most(memory.TENSORS) / bytes_per_input(graph), 1, 250))
+
+
+def bytes_per_input(graph: Graph) -> float:
+    """Bytes of all tensors of a graph for one input, float32; open lengths count as 1."""
     sizes = [
         np.prod([length or 1 for length in shape], dtype=float)
         for node in graph.nodes
         for shape in node.shapes
     ]
-    return int(np.clip(_NUMBERS / max(sum(sizes), 1.0), 1, 250))
+    return 4 * max(sum(sizes), 1.0)
 
 
 def logit_refs(graph: Graph) -> tuple[Ref, ...]:

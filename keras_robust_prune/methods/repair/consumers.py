@@ -7,11 +7,13 @@ channel), and a last row for the constant.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_robust_prune import memory
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.graph.tracing import CONSUMES
 from keras_robust_prune.layers.base import layer_type
@@ -19,9 +21,22 @@ from keras_robust_prune.layers.linear import LinearView
 from keras_robust_prune.primitives.gaussian import Gaussian
 from keras_robust_prune.surgery.groups import ChannelGroup
 
-MOST_ROWS = 10_000
-"""Consumers with more rows stay as they are: second moments take 8 bytes of every pair of rows, three times."""
-TOO_WIDE = f"in {{:,}} rows, more than the {MOST_ROWS:,} up to which a layer can be solved anew"
+
+def most_rows() -> int:
+    """Consumers with more rows stay as they are: second moments take 8 bytes of every pair of rows.
+
+    Example:
+        >>> most_rows()
+        10000
+    """
+    return int(math.sqrt(memory.most(memory.PAIRS) / 8))
+
+
+def why_too_wide(width: int) -> str:
+    """Why a layer with so many rows is not solved anew, to follow what reads."""
+    return (
+        f"in {width:,} rows, more than the {most_rows():,} up to which a layer can be solved anew"
+    )
 
 
 def view_of(layer: Layer) -> LinearView | None:
@@ -45,7 +60,7 @@ def solvable(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     return tuple(
         name
         for name in dict.fromkeys(found)
-        if view_of(graph.layers[name]) and num_rows(graph.layers[name]) <= MOST_ROWS
+        if view_of(graph.layers[name]) and num_rows(graph.layers[name]) <= most_rows()
     )
 
 
@@ -53,7 +68,7 @@ def too_wide(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, int]:
     """Layers that read units of the given groups in more rows than can be solved anew, and how many those are."""
     names = dict.fromkeys(name for group in groups for name in group.consumers)
     widths = {name: num_rows(graph.layers[name]) for name in names}
-    return {name: width for name, width in widths.items() if width > MOST_ROWS}
+    return {name: width for name, width in widths.items() if width > most_rows()}
 
 
 def num_rows(layer: Layer) -> int:

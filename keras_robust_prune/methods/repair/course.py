@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_robust_prune import backends
+from keras_robust_prune import backends, memory
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import Adam, cosine
@@ -20,7 +20,7 @@ from keras_robust_prune.methods.stages import Stage, Stages
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.costs import num_macs, work_of
 from keras_robust_prune.synthesis.perturbation import radius
-from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
+from keras_robust_prune.synthesis.probe import ActivationProbe, bytes_per_input, logit_refs, scores
 
 _BATCH, _RATE = 64, 2e-3
 _LARGE_BATCH, _LARGE_RATE = 32, 5e-4  # where inputs stay where they are
@@ -30,6 +30,7 @@ _MOST_ANSWERED = 128  # batches whose answers are remembered
 _WORK = 5e12  # multiplications that training may take
 _FEWEST, _MOST = 50, 6000
 _WARM_UP = 50  # steps
+_IN_TRAINING = 3.0  # times its tensors that one input of a step takes, with their gradients
 _TIMED = 3  # steps from which a time limit is turned into a number of steps
 
 
@@ -116,7 +117,7 @@ class Course:
         self.weights = [_value(weight) for weight in self.student.model.trainable_weights]
         self.spaces = spaces
         first = [np.concatenate([x[:500] for x in same]) for same in zip(*sources, strict=True)]
-        self.batch_size = self.replicas.even(_BATCH if perturb else _LARGE_BATCH)
+        self.batch_size = self.replicas.even(_batch_size(self.student.graph, perturb))
         self.rate = _RATE if perturb else _LARGE_RATE
         self.scales = self._scales(first)
         logits = ActivationProbe(teacher, logit_refs(teacher))
@@ -351,6 +352,12 @@ def mixed(
         return one
     share = rng.uniform(0.5, 1.0, (len(one),) + (1,) * (one.ndim - 1)).astype(one.dtype)
     return share * one + (1 - share) * other
+
+
+def _batch_size(student: Graph, perturb: bool) -> int:
+    """Inputs of one step: the usual number, or as many as there is memory for."""
+    held = memory.most(memory.TRAINING) / (_IN_TRAINING * bytes_per_input(student))
+    return int(np.clip(held, 2, _BATCH if perturb else _LARGE_BATCH))
 
 
 def _value(variable: Any) -> Any:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_robust_prune import memory
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.layers.base import known_size, layer_type
 from keras_robust_prune.surgery.costs import work_of
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
-_BYTES = 2**29  # of one cut's tensors
-_ALL_BYTES = 3 * 2**28  # of all that are kept
+_ONE = 2 / 3  # of what all cuts may take, at most, for one of them
 _WORK = 2e10  # multiplications that a cut has to save, on all inputs
 
 
@@ -121,7 +121,9 @@ class Frontier:
     def _forget(self, last: int) -> None:
         """Let go of the earliest cuts while all together are too large."""
         for position in sorted(self._cuts):
-            if position != last and sum(c.nbytes for c in self._cuts.values()) > _ALL_BYTES:
+            if position != last and sum(c.nbytes for c in self._cuts.values()) > memory.most(
+                memory.CUTS
+            ):
                 del self._cuts[position]
 
 
@@ -131,7 +133,8 @@ def _fits(split: Graph, crossing: Sequence[Ref], count: int) -> bool:
         return False
     if any(layer_type(layer).marks_steps(layer) for layer in split.layers.values()):
         return False  # a mask of steps goes from layer to layer unseen
-    return 4 * count * sum(known_size(split.shape(ref)) for ref in crossing) <= _BYTES
+    wanted = 4 * count * sum(known_size(split.shape(ref)) for ref in crossing)
+    return wanted <= _ONE * memory.most(memory.CUTS)
 
 
 def _crossing(split: Graph, position: int) -> tuple[Ref, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust_prune import memory
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.methods.repair.consumers import branch_of, matrix, moments_of_rows, rows_of
 from keras_robust_prune.methods.repair.frontier import Part
@@ -21,7 +22,6 @@ from keras_robust_prune.synthesis.activity import Activity, gain
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ROWS = 10_000  # positions that are measured, over one half of the inputs
-_NUMBERS = 2**24  # in the rows that are made at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,7 +224,8 @@ class _Probed:
         chosen = np.arange(len(target))
         if len(target) > most:
             chosen = np.sort(rng.choice(len(target), most, replace=False))
-        each = max(1, int(_NUMBERS // max(positions * self.shape[0], 1)))
+        numbers = memory.most(memory.ROWS) / 4
+        each = max(1, int(numbers // max(positions * self.shape[0], 1)))
         found = []
         for first in range(0, count, each):
             mine = chosen[np.searchsorted(chosen, first * positions) :]
