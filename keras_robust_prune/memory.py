@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
 
-TENSORFLOW = 0.9e9
+TENSORFLOW = 1e9
 """Bytes that TensorFlow, its compiled functions and Python take before anything is done."""
 _COPIES = 6  # of the network's weights: as it came, dense, pruned, masked, and two models of Keras
 _LEAST = 2e8  # bytes with which any work can be done
@@ -32,11 +32,11 @@ class Part(NamedTuple):
     share: float
 
 
-TENSORS = Part(2**29, 0.2)
+TENSORS = Part(2**29, 0.15)
 """All tensors of one batch on its way through a network; with gradients it takes about twice as much."""
-CUTS = Part(3 * 2**28, 0.2)
+CUTS = Part(3 * 2**28, 0.15)
 """Tensors in the middle of a network, kept for all inputs (`methods.repair.frontier`)."""
-MOMENTS = Part(1e9, 0.2)
+MOMENTS = Part(1e9, 0.15)
 """Second moments that are remembered (`methods.run`)."""
 PAIRS = Part(8e8, 0.1)
 """The second moments of one layer's rows; while it is solved there are about four times as many."""
@@ -54,9 +54,9 @@ def most(part: Part) -> float:
     """How many bytes something may take.
 
     Example:
-        >>> with limited(2.9):
+        >>> with limited(3):
         ...     most(CUTS), most(MOMENTS), most(ROWS)
-        (400000000.0, 400000000.0, 40000000.0)
+        (300000000.0, 300000000.0, 40000000.0)
         >>> most(CUTS) == CUTS.usual
         True
     """

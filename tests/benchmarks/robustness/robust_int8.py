@@ -31,12 +31,17 @@ ATTACKED = flags.DEFINE_integer("attacked", 100, "How many of them are attacked.
 METHOD = flags.DEFINE_string("method", "robust", "What it is compared with.")
 
 
-def sparse(dense: Any) -> Any:
+def sparse(network: str, dense: Any) -> Any:
     """The network without the smallest weights of every kernel, by tfmot, which sets them to zero in training."""
     api, tf_keras = backends.tfmot().sparsity.keras, backends.tf_keras()
-    copy = tf_keras.models.clone_model(dense)
-    copy.set_weights(dense.get_weights())
-    model = api.prune_low_magnitude(copy, api.ConstantSparsity(TARGET.value, 0, frequency=1))
+    schedule = api.ConstantSparsity(TARGET.value, 0, frequency=1)
+    kernels = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)
+
+    def wrapped(layer: Any) -> Any:
+        """What tfmot can prune; it refuses a whole model for one layer that it does not know."""
+        return api.prune_low_magnitude(layer, schedule) if isinstance(layer, kernels) else layer
+
+    model = tf_keras.models.clone_model(zoo.load_model(network), clone_function=wrapped)
     model.compile(tf_keras.optimizers.SGD(0.0), lambda labels, outputs: 0.0 * outputs)
     nothing = np.zeros((1, *dense.input_shape[1:]), np.float32)
     model.fit(nothing, np.zeros(1), callbacks=[api.UpdatePruningStep()], epochs=2, verbose=0)
@@ -51,7 +56,7 @@ def measure(network: str) -> Iterator[Row]:
     """Three files, and the dense float32 one."""
     chosen = zoo.NETWORKS[network]
     dense = zoo.load_model(network)
-    models = {"float32": dense, "int8 alone": dense, "tfmot + int8": sparse(dense)}
+    models = {"float32": dense, "int8 alone": dense, "tfmot + int8": sparse(network, dense)}
     method = METHOD.value
     models[f"{method} + int8"] = zoo.pruned(
         network, dense, method, TARGET.value, "macs", measure="macs"
