@@ -31,6 +31,7 @@ class Outputs:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._probe = ActivationProbe(run.dense, logit_refs(run.dense))
 
     @cached_property
     def _dense(self) -> list[list[np.ndarray]]:
@@ -38,15 +39,14 @@ class Outputs:
 
     def _logits(self, graph: Graph) -> list[list[np.ndarray]]:
         """Of every kind of inputs the logits of every output."""
-        split = split_activations(graph)
-        probe = ActivationProbe(split, logit_refs(split))
-        return [probe.run(inputs) for inputs in self.run.inputs[1]]
+        self._probe.take(split_activations(graph))
+        return [self._probe.run(inputs) for inputs in self.run.inputs[1]]
 
     def error(self, graph: Graph) -> float:
         """Squared error of the logits over their variance, the mean over outputs and kinds of inputs.
 
         Args:
-            graph: with the inputs and outputs of the dense network.
+            graph: the dense network with other weights.
 
         Returns:
             0 for the dense network; about 1 where nothing is left to say.

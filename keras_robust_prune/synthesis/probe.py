@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from keras_robust_prune import backends, memory
+from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Ref
+from keras_robust_prune.keras_io.building import build_with_layers
 from keras_robust_prune.keras_io.distributing import Replicas
-from keras_robust_prune.keras_io.reading import build
+from keras_robust_prune.keras_io.layers import write_weights
 from keras_robust_prune.layers.base import layer_type
 
 
@@ -50,7 +52,7 @@ class ActivationProbe:
         self.graph = dataclasses.replace(part, input_structure=None)
         self._replicas = Replicas(strategy)
         with self._replicas.scope():
-            self.model = build(self.graph)
+            self.model, self._made = build_with_layers(self.graph)
         self._compiled: Any = None
 
     def __call__(self, tensors: Sequence[Any]) -> list[Any]:
@@ -58,6 +60,23 @@ class ActivationProbe:
         inputs = tensors[0] if len(tensors) == 1 else list(tensors)
         outputs = self.model(inputs, training=False)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+    def take(self, graph: Graph) -> None:
+        """Computes with another graph's weights from now on.
+
+        Args:
+            graph: with the same layers, of the same shapes.
+
+        Raises:
+            ModelError: a layer does not take them.
+        """
+        for name, layer in self.graph.layers.items():
+            now = graph.layers[name]
+            same = all(now.weights[key] is value for key, value in layer.weights.items())
+            if not same and (problems := write_weights(self._made[name], now)):
+                raise ModelError(f"'{name}' does not take other weights", problems)
+        layers = {name: graph.layers[name] for name in self.graph.layers}
+        self.graph = dataclasses.replace(self.graph, layers=layers)
 
     def run(self, inputs: Sequence[np.ndarray], batch: int | None = None) -> list[np.ndarray]:
         """The tensors as arrays, one row per input, computed batch by batch."""
