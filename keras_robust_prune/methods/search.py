@@ -40,7 +40,7 @@ _LARGEST, _SMALLEST = (
     0.05,
 )  # of a group's units that one move gives back, at first and in the end
 _WORK = 1.5e12  # of forward passes that a search may take
-_FEWEST, _MOST = 20, 150  # moves; a network for which fewer are affordable is not searched
+_FEWEST, _MOST = 20, 300  # moves; a network for which fewer are affordable is not searched
 
 
 def usual_moves(run: Run) -> int:
@@ -195,7 +195,7 @@ def _moved(
         rng: of the draw.
 
     Returns:
-        The counts that were given where no group can make up for what came back.
+        The counts that were given where no group alone can make up for what came back.
     """
     problem = run.problem
     widths, block = problem.groups.widths, problem.round_to
@@ -205,14 +205,11 @@ def _moved(
     spared = giving[rng.integers(len(giving))]
     blocks = rng.uniform(0, size) * widths[spared] / block
     others = rng.permutation([name for name in names if name != spared])
-    then = {**counts, spared: max(counts[spared] - block * max(round(blocks), 1), 0)}
+    fewer = {**counts, spared: max(counts[spared] - block * max(round(blocks), 1), 0)}
     for name in map(str, others):
-        count = then[name]
-        while remaining(then) > budget:
+        count = counts[name]
+        while count < widths[name]:
+            if remaining(then := {**fewer, name: count}) <= budget:
+                return then
             count += (widths[name] - count) % block or block
-            if count >= widths[name]:
-                break
-            then[name] = count
-        if remaining(then) <= budget:
-            return then
     return counts

@@ -133,7 +133,7 @@ def test_steps_on_the_way_take_no_more_than_the_end():
 
 
 def test_a_network_for_which_few_moves_are_affordable_is_not_searched(run, monkeypatch):
-    assert search.usual_moves(run) == 150
+    assert search.usual_moves(run) == 300
     held = sum(len(arrays[0]) for arrays in run.inputs[1])
     monkeypatch.setattr(search, "work_of", lambda graph: 1.5e12 / (30.5 * held))
     assert search.usual_moves(run) == 30
