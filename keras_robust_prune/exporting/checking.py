@@ -81,6 +81,31 @@ def decibels(signal: np.ndarray, other: np.ndarray) -> float:
     return float(round(np.clip(ratio, -MOST_DECIBELS, MOST_DECIBELS), 6))
 
 
+def gained(signal: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """Decibels by which an adjustment lowers the noise, and their standard error over the inputs.
+
+    Args:
+        signal: what is right, `(num_inputs, ...)`.
+        before: what stands for it without the adjustment.
+        after: and with it.
+
+    Example:
+        >>> signal = np.zeros((4, 1))
+        >>> before, after = np.array([[2.0], [2.0], [-2.0], [2.0]]), np.ones((4, 1))
+        >>> gain, error = gained(signal, before, after)
+        >>> round(gain, 2), error  # 10 log10(4 / 1), the same for every input
+        (6.02, 0.0)
+    """
+    tiny = 1e-30
+    one, other = (
+        np.square(np.reshape(found - signal, (len(signal), -1)), dtype="float64").sum(1) + tiny
+        for found in (before, after)
+    )
+    gain = 10 * np.log10(one.mean() / other.mean())
+    spread = np.std(one / one.mean() - other / other.mean())
+    return float(gain), float(10 / np.log(10) * spread / np.sqrt(len(one)))
+
+
 def layer_noise(
     reference: bytes, content: bytes, layout: Layout, rows: np.ndarray
 ) -> tuple[LayerNoise, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.litefile import LiteFile
+from keras_robust_prune.exporting.checking import gained
 from keras_robust_prune.exporting.converting import convert
 from keras_robust_prune.exporting.correcting import corrected
 from keras_robust_prune.exporting.equalizing import MARGIN, equalized, without_factors
@@ -185,3 +186,27 @@ def test_a_bias_takes_what_rounding_adds_on_average() -> None:
     step = LiteFile(convert(model, quantization_for("int8"), examples)).resolution()[0]
     assert np.abs(before.mean(0) + 12.6).max() < 0.5
     assert np.abs(after.mean(0)).max() < step
+
+
+def test_a_gain_that_single_inputs_make_is_within_its_error():
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(100, 10))
+    noise = rng.normal(size=signal.shape)
+    # half of the amplitude everywhere: 20 log10(2) decibels, whichever inputs there are
+    gain, error = gained(signal, signal + noise, signal + noise / 2)
+    assert gain == pytest.approx(20 * np.log10(2))
+    assert error == pytest.approx(0, abs=1e-9)
+    # other noise of the same size: nothing is gained, and what seems so is a matter of the inputs
+    gains = [
+        gained(signal, signal + noise, signal + rng.normal(size=noise.shape)) for _ in range(200)
+    ]
+    sure = [gain > 2 * error for gain, error in gains]
+    assert 0 < np.mean(sure) < 0.08  # of a normal variable 2.3 % are further out
+    assert np.std([gain for gain, _ in gains]) == pytest.approx(
+        np.mean([e for _, e in gains]), rel=0.4
+    )
+    # all of it in one input: the gain is large, and so is its error
+    one = np.where(np.arange(100)[:, None] == 3, 20 * noise, 0.01 * noise)
+    gain, error = gained(signal, signal + one + noise, signal + noise)
+    assert gain > 3
+    assert gain < 2 * error
