@@ -1,4 +1,4 @@
-"""Activations that stand in a layer's configuration, and the graph in which each is a layer of its own."""
+"""What a layer does besides its main work, as a layer of its own: activations, and the strides of single places."""
 
 from __future__ import annotations
 
@@ -40,3 +40,29 @@ def split_activations(graph: Graph) -> Graph:
         nodes.append(Node(name, name, (node.ref,), {}, (node.ref,), node.shapes))
         moved[node.ref] = Ref(name)
     return dataclasses.replace(graph.rewired(layers, nodes, moved), sequential=False)
+
+
+def split_strides(graph: Graph) -> Graph:
+    """The same function in which a convolution of single places takes every k-th place before it, not within.
+
+    For the gradient of such a kernel (one by one pixel, strides above one, few channels) TensorFlow 2.21 writes past the
+    end of an array where oneDNN runs on AVX-512, which ends the process, at once or later. Pooling over windows of one
+    pixel has the same strides and none of this. Layers and nodes keep their names, so weights carry over by name.
+    """
+    layers, nodes = dict(graph.layers), list[Node]()
+    for node in graph.nodes:
+        layer = graph.layers[node.layer]
+        single = layer.kind == "Conv2D" and set(layer.config["kernel_size"]) == {1}
+        strides = tuple(layer.config["strides"]) if single else ()
+        if set(strides) <= {1} or len(graph.calls[layer.name]) > 1:
+            nodes.append(node)
+            continue
+        name, (source,) = f"{node.name}__strides", node.inputs
+        config = {"name": name, "pool_size": (1, 1), "strides": strides, "padding": "valid"}
+        config["data_format"] = layer.config["data_format"]
+        layers[name] = Layer(name, "AveragePooling2D", config)
+        layers[layer.name] = dataclasses.replace(layer, config={**layer.config, "strides": (1, 1)})
+        shape = (*node.shapes[0][:-1], graph.shape(source)[-1])
+        nodes.append(Node(name, name, (source,), {}, (source,), (shape,)))
+        nodes.append(node.reading({source: Ref(name)}))
+    return dataclasses.replace(graph.rewired(layers, nodes, {}), sequential=False)

@@ -11,7 +11,7 @@ from networks import CASES, CHAIN_CASES, network, outputs_of, random_inputs
 from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Layer, Ref
 from keras_robust_prune.keras_io.reading import ModelError, build, read
-from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.layers.splitting import split_activations, split_strides
 
 BOTH = pytest.mark.parametrize("keras", backends.NAMES)
 
@@ -66,6 +66,29 @@ def test_split_activations_compute_the_same(name: str, keras: str) -> None:
     split = build(split_activations(read(model)))
     for before, after in zip(outputs_of(model, inputs), outputs_of(split, inputs), strict=True):
         np.testing.assert_allclose(before, after, rtol=1e-6, atol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("strides", [(2, 2), (3, 1), (1, 1)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_strides_of_single_places_are_taken_before(keras: str, strides, padding: str) -> None:
+    layers = backends.module(keras).layers
+    x = layers.Input((7, 8, 3))
+    y = layers.Conv2D(5, 1, strides, padding, name="single", activation="relu")(x)
+    z = layers.Conv2D(4, 3, 2, "same", name="window")(y)
+    model = backends.module(keras).Model(x, [y, z])
+    graph = read(model)
+    split = split_strides(split_activations(graph))
+    inputs = random_inputs(model)
+    for before, after in zip(
+        outputs_of(model, inputs), outputs_of(build(split), inputs), strict=True
+    ):
+        np.testing.assert_allclose(before, after, rtol=1e-6, atol=1e-6)
+    assert set(split.layers["single"].config["strides"]) == {1}
+    assert split.layers["window"].config["strides"] == graph.layers["window"].config["strides"]
+    assert ("single__strides" in split.node) == (strides != (1, 1))
+    for name, layer in graph.layers.items():
+        assert split.layers[name].weights == layer.weights
 
 
 @BOTH

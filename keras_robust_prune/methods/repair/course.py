@@ -15,7 +15,7 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import Adam, cosine
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.keras_io.reading import read
-from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.layers.splitting import split_activations, split_strides
 from keras_robust_prune.methods.stages import Stage, Stages
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.costs import num_macs, work_of
@@ -105,7 +105,7 @@ class Course:
     ) -> None:
         self.pruned, self.seed = pruned, seed
         self.replicas = Replicas(strategy)
-        teacher, student = split_activations(dense), split_activations(pruned)
+        teacher, student = (split_strides(split_activations(graph)) for graph in (dense, pruned))
         self.kept = None if last is None else last.kept
         extra = () if last is None else (last.ref,)
         with self.replicas.scope():
