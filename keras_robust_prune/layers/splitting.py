@@ -45,9 +45,9 @@ def split_activations(graph: Graph) -> Graph:
 def split_strides(graph: Graph) -> Graph:
     """The same function in which a convolution of single places takes every k-th place before it, not within.
 
-    For the gradient of such a kernel (one by one pixel, strides above one, few channels) TensorFlow 2.21 writes past the
-    end of an array where oneDNN runs on AVX-512, which ends the process, at once or later. Pooling over windows of one
-    pixel has the same strides and none of this. Layers and nodes keep their names, so weights carry over by name.
+    For the gradient of such a kernel (one by one pixel, strides above one, few channels) TensorFlow 2.21 writes past
+    the end of an array where oneDNN runs on AVX-512, which ends the process, at once or later. Pooling over windows of
+    one pixel has the same strides and none of this. Layers and nodes keep their names, so weights carry over by name.
     """
     layers, nodes = dict(graph.layers), list[Node]()
     for node in graph.nodes:
