@@ -17,7 +17,6 @@ from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.saliency import norm_saliency
-from keras_robust_prune.methods.search import searched, usual_moves
 from keras_robust_prune.methods.selectors import elimination_order
 from keras_robust_prune.methods.stages import Stage
 from keras_robust_prune.reporting.progress import Progress
@@ -44,7 +43,6 @@ class ByCost(Budget):
         least_rows: how many rows a consumer has to see before what its units cost counts as known.
         activity: whether what BatchNorm remembers counts.
         at_outputs: whether what arrives at the outputs counts, or the local error alone.
-        moves: of the search for what groups give better together (`search`); None lets the network's size decide.
     """
 
     reads_inputs: ClassVar[bool] = True
@@ -52,7 +50,6 @@ class ByCost(Budget):
     least_rows: int = 32
     activity: bool = True
     at_outputs: bool = True
-    moves: int | None = None
 
     def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
         """After each step, how many units of every group are gone."""
@@ -60,28 +57,29 @@ class ByCost(Budget):
         if problem.measure == "units":
             return uniform_counts(problem, fractions)
         groups = problem.groups.groups
-        protected, curves = {}, {}
-        outputs = Outputs(run) if run.reads_inputs else None
+        protected, curves, outputs = {}, {}, Outputs(run)
         for group in Progress.over("costs", groups, problem.verbose):
             stage = problem.stages.get(name := f"costs of {group.name}")
             if stage is None:
                 why = self.unknown(run, group)
-                if why:
-                    curve = norm_saliency(problem.graph, group)[:-1]
-                else:
-                    curve = self.curve(run, group, outputs)
-                stage = Stage({"unknown": why}, {"curve": curve})
+                known = (
+                    norm_saliency(problem.graph, group)[:-1]
+                    if why
+                    else self.curve(run, group, outputs)
+                )
+                stage = Stage({"unknown": why}, {"curve": known})
                 problem.stages.put(name, stage)
             curves[group.name] = stage.arrays["curve"]
             if why := stage.said["unknown"]:
                 protected[group.name] = why
-        remaining = Remaining(problem.graph, groups, problem.measure)
         counts = allocate(
-            curves, problem.groups.widths, remaining, fractions, problem.round_to, protected
+            curves,
+            problem.groups.widths,
+            Remaining(problem.graph, groups, problem.measure),
+            fractions,
+            problem.round_to,
+            protected,
         )
-        if outputs is not None:
-            known = [group for group in groups if group.name not in protected]
-            counts = self._searched(run, counts, known, remaining, outputs)
         for name, reason in protected.items():
             if taken := counts[-1][name]:
                 warnings.warn(
@@ -108,31 +106,7 @@ class ByCost(Budget):
                 )
         return ""
 
-    def _searched(
-        self,
-        run: Run,
-        counts: tuple[Mapping[str, int], ...],
-        groups: Sequence[ChannelGroup],
-        remaining: Remaining,
-        outputs: Outputs,
-    ) -> tuple[Mapping[str, int], ...]:
-        """The last counts as a search betters them, and those before on the way there."""
-        stages = run.problem.stages
-        if (stage := stages.get("budget search")) is None:
-            moves = usual_moves(run) if self.moves is None else self.moves
-            end = searched(run, counts[-1], groups, remaining, moves, outputs)
-            stage = Stage({"counts": dict(end)}, {})
-            stages.put("budget search", stage)
-        end = stage.said["counts"]
-        return (
-            *(
-                {name: min(count, end[name]) for name, count in step.items()}
-                for step in counts[:-1]
-            ),
-            end,
-        )
-
-    def curve(self, run: Run, group: ChannelGroup, outputs: Outputs | None) -> np.ndarray:
+    def curve(self, run: Run, group: ChannelGroup, outputs: Outputs) -> np.ndarray:
         """What every further removal from a group costs the dense network, `(num_units - 1,)`, by elimination."""
         graph, empty, width = run.problem.graph, Plan.empty(run.problem.groups), group.num_units
         activities = remembered(run.dense) if self.activity else {}
@@ -152,7 +126,7 @@ class ByCost(Budget):
             lost.append(float(np.mean(errors)))
         between = np.interp(np.arange(1, width), points, np.maximum.accumulate(lost))
         costs = np.diff(-len(moments) * np.log1p(-np.minimum(between, 0.999)), prepend=0.0) + _LEAST
-        if not (self.at_outputs and outputs is not None and len(costs)):
+        if not (self.at_outputs and run.reads_inputs and len(costs)):
             return costs
         total = np.cumsum(costs)
         gone = min(max(width // 2, 1 + int(np.searchsorted(total, _FELT))), width - 1)

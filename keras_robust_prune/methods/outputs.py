@@ -31,7 +31,10 @@ class Outputs:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._probe = ActivationProbe(run.dense, logit_refs(run.dense))
+
+    @cached_property
+    def _probe(self) -> ActivationProbe:
+        return ActivationProbe(self.run.dense, logit_refs(self.run.dense))
 
     @cached_property
     def _dense(self) -> list[list[np.ndarray]]:

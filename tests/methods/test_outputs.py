@@ -101,7 +101,7 @@ def test_the_budget_takes_what_the_outputs_do_not_miss(problem):
     """Local errors of both branches are the same; the outputs feel one of them a thousand times less."""
     taken = {}
     for at_outputs in (False, True):
-        method = Robust(ByCost(at_outputs=at_outputs, moves=0), repair="reconstruct")
+        method = Robust(ByCost(at_outputs=at_outputs), repair="reconstruct")
         *_, state = method.steps(problem)
         taken[at_outputs] = [
             sum(int(state.plan.dropped[layer].sum()) for layer in (name, f"{name}_mixed"))
