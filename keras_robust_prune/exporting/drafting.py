@@ -260,11 +260,10 @@ def draft_of(
             in_float=in_float,
         )
 
-    content = content_of(source)
+    content, reference = content_of(source), source
     if not verify:
         return Draft(way, content, LiteFile(content).ops())
-    rows, reference = source.held_out, source
-    wanted, _ = adapter.run(rows, NUM_POINTS)
+    wanted, _ = adapter.run(rows := source.held_out, NUM_POINTS)
     best = _judged(source, content, wanted)
     adjusted: dict[str, float] = {}
     if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
