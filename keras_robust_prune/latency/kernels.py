@@ -107,7 +107,7 @@ def kernels_of(graph: Graph) -> tuple[KernelUse, ...]:
 
 
 def _uses(graph: Graph, node: Node, layer: Layer) -> Iterator[KernelUse]:
-    weights = layer_type(layer).kernels_of(layer)
+    weights, view = layer_type(layer).kernels_of(layer), layer_type(layer).linear(layer)
     given, made = graph.shape(node.inputs[0]), node.shapes[0]
     channels = made[-1]
     for number, weight in enumerate(weights):
@@ -125,7 +125,10 @@ def _uses(graph: Graph, node: Node, layer: Layer) -> Iterator[KernelUse]:
         if len(places) < 2 or given[-1] is None or _grows(given, made):
             continue
         where = (size[0], size[1], stride, places[0], places[1])
-        if shape[-1] == channels and last and (shape[-2] == given[-1] or number):
+        mixes = (
+            view is not None and view.kernel == weight
+        )  # a depthwise layer of one channel looks like one that does
+        if mixes and shape[-1] == channels and last and (shape[-2] == given[-1] or number):
             kernel = Kernel(CONVOLUTION, *where, shape[-2], shape[-1])
             yield KernelUse(kernel, layer.name, weight, (len(shape) - 2, len(shape) - 1))
         elif shape[-2] == given[-1] and (not last or shape[-2] * shape[-1] == channels):

@@ -52,6 +52,21 @@ def test_kernels_are_found(keras: str) -> None:
     assert [use.axes for use in uses] == [(2, 3), (2, 2), (2, 3), (0, 1)]
 
 
+@pytest.mark.parametrize("keras", ["tf_keras", "keras"])
+def test_a_depthwise_layer_of_one_channel_is_none_that_mixes(keras: str) -> None:
+    layers = backends.module(keras).layers
+    chain = [
+        layers.Input((6, 6, 1)),
+        layers.DepthwiseConv2D(3, padding="same"),
+        layers.Conv2D(1, 1),
+    ]
+    uses = kernels_of(read(backends.module(keras).Sequential(chain)))
+    assert [use.kernel for use in uses] == [
+        Kernel("DEPTHWISE_CONV_2D", 3, 3, 1, 6, 6, 1, 1),
+        Kernel("CONV_2D", 1, 1, 1, 6, 6, 1, 1),
+    ]
+
+
 def test_a_separable_layer_has_two_and_a_transposed_one_has_none() -> None:
     layers = backends.tf_keras().layers
     model = backends.tf_keras().Sequential(
