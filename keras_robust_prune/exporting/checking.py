@@ -81,32 +81,6 @@ def decibels(signal: np.ndarray, other: np.ndarray) -> float:
     return float(round(np.clip(ratio, -MOST_DECIBELS, MOST_DECIBELS), 6))
 
 
-def gained(signal: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """Decibels by which an adjustment lowers an input's noise on average, and their standard error over the inputs.
-
-    Each input counts alike, however much noise it has: a sum of squares would be decided by a few.
-
-    Args:
-        signal: what is right, `(num_inputs, ...)`.
-        before: what stands for it without the adjustment.
-        after: and with it.
-
-    Example:
-        >>> signal = np.zeros((4, 1))
-        >>> before, after = np.array([[2.0], [2.0], [-2.0], [2.0]]), np.ones((4, 1))
-        >>> gain, error = gained(signal, before, after)
-        >>> round(gain, 2), round(error, 9)  # 10 log10(4 / 1), the same for every input
-        (6.02, 0.0)
-    """
-    one, other = (
-        np.square(np.reshape(found - signal, (len(signal), -1)), dtype="float64").sum(1)
-        for found in (before, after)
-    )
-    least = 1e-6 * max(one.mean(), 1e-300)  # an input without any noise is not infinitely better
-    gains = 10 * np.log10((one + least) / (other + least))
-    return float(gains.mean()), float(gains.std() / np.sqrt(len(gains)))
-
-
 def layer_noise(
     reference: bytes, content: bytes, layout: Layout, rows: np.ndarray
 ) -> tuple[LayerNoise, ...]:

@@ -14,13 +14,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.adapters import KerasAdapter
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
-from keras_robust_prune.exporting.checking import (
-    LayerNoise,
-    agreement,
-    decibels,
-    gained,
-    layer_noise,
-)
+from keras_robust_prune.exporting.checking import LayerNoise, agreement, decibels, layer_noise
 from keras_robust_prune.exporting.converting import convert
 from keras_robust_prune.exporting.correcting import corrected
 from keras_robust_prune.exporting.describing import describe
@@ -46,8 +40,8 @@ NUM_HELD_OUT = 100
 LARGEST_DIFFERENCE = 1e-3
 EQUALIZATION, BIAS, FLOAT = "equalization", "bias", "float layers"
 ADJUSTMENTS = (EQUALIZATION, BIAS)
-# An adjustment stays if it gains more decibels on held-out inputs than so many of their standard errors.
-SURE = 2.0
+# An adjustment that gains less on held-out inputs is left out.
+LEAST_DECIBELS = 0.1
 
 
 @dataclasses.dataclass(eq=False)
@@ -260,10 +254,11 @@ def draft_of(
             in_float=in_float,
         )
 
-    content, reference = content_of(source), source
+    content = content_of(source)
     if not verify:
         return Draft(way, content, LiteFile(content).ops())
-    wanted, _ = adapter.run(rows := source.held_out, NUM_POINTS)
+    rows, reference = source.held_out, source
+    wanted, _ = adapter.run(rows, NUM_POINTS)
     best = _judged(source, content, wanted)
     adjusted: dict[str, float] = {}
     if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
@@ -271,13 +266,12 @@ def draft_of(
             found = _judged(source, content_of(source.equalized), wanted)
         except ValueError:  # XNNPACK refuses some scales
             found = best
-        if _helps(best, found):
-            adjusted[EQUALIZATION] = found.decibels - best.decibels
-            best, reference = found, source.equalized
+        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
+            best, reference, adjusted[EQUALIZATION] = found, source.equalized, gain
     if way.calibrated and BIAS in adjust:
         found = _judged(source, _corrected(source, reference, best.content), wanted)
-        if _helps(best, found):
-            adjusted[BIAS], best = found.decibels - best.decibels, found
+        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
+            best, adjusted[BIAS] = found, gain
     layers: Sequence[LayerNoise] = ()
     if way.calibrated:
         layers = layer_noise(reference.float_content, best.content, adapter.layout, rows)
@@ -324,13 +318,6 @@ def _judged(source: Source, content: bytes, wanted: Sequence[np.ndarray]) -> _Ju
     shaped = [want.reshape(have.shape) for want, have in zip(wanted, found, strict=True)]
     noise = min(decibels(want, have) for want, have in zip(shaped, found, strict=True))
     return _Judged(content, file, found, shaped, noise)
-
-
-def _helps(before: _Judged, after: _Judged) -> bool:
-    """Whether an adjustment measurably lowers the noise of the output that has most of it."""
-    outputs = zip(before.shaped, before.found, after.found, strict=True)
-    gain, error = gained(*min(outputs, key=lambda output: decibels(*output[:2])))
-    return gain > SURE * error
 
 
 def every_kind(graph: Graph, input_range: Any, count: int | None, seed: int) -> list[np.ndarray]:
