@@ -19,18 +19,17 @@ ROOT = Path(__file__).parent.parent
 NAME = "keras_robust_prune"
 PACKAGE = ROOT / NAME
 # A room imports only from rooms before it. The menu, the package itself, stands above all.
-ORDER = (
-    "backends",
-    "memory",
-    "inputs",
-    "reporting",
-    "primitives",
-    "graph",
-    "layers",
-    "keras_io",
+ORDER = ("backends", "memory", "inputs", "reporting", "primitives", "graph", "layers", "keras_io")
+ORDER += (
     "surgery",
+    "latency",
+    "verify",
+    "synthesis",
+    "methods",
+    "evaluation",
+    "training",
+    "pruning",
 )
-ORDER += ("latency", "verify", "synthesis", "methods", "evaluation", "training", "pruning")
 ORDER += ("exporting", "demo", "cli", NAME)
 DOOR = f"{NAME}.backends"
 BEHIND_THE_DOOR = {

@@ -276,7 +276,7 @@ def _add_pruning(to: Any) -> None:
         "--memory",
         type=float,
         metavar="GB",
-        help="gigabytes that the command may take: batches get smaller and more is computed anew",
+        help="gigabytes that pruning may take: batches get smaller and more is computed anew",
     )
     to.add_argument(
         "--checkpoint",

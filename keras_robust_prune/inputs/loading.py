@@ -18,7 +18,9 @@ from keras_robust_prune import memory
 from keras_robust_prune.inputs.pictures import load_pictures
 from keras_robust_prune.inputs.spec import DEFAULT_ORIGIN, InputSpec, Shape, fits
 
-MOST = 12_000  # no more are kept: a dataset may go on for ever
+# No more are kept, and no more bytes than memory.EXAMPLES: a dataset may go on for ever, and pictures of 224 x 224
+# fill a gigabyte by the thousand.
+MOST = 12_000
 LABELS = ("y", "y_test", "labels")
 
 

@@ -125,9 +125,8 @@ def _uses(graph: Graph, node: Node, layer: Layer) -> Iterator[KernelUse]:
         if len(places) < 2 or given[-1] is None or _grows(given, made):
             continue
         where = (size[0], size[1], stride, places[0], places[1])
-        mixes = (
-            view is not None and view.kernel == weight
-        )  # a depthwise layer of one channel looks like one that does
+        # By its shape alone the kernel of a depthwise layer of one channel is that of a convolution.
+        mixes = view is not None and view.kernel == weight
         if mixes and shape[-1] == channels and last and (shape[-2] == given[-1] or number):
             kernel = Kernel(CONVOLUTION, *where, shape[-2], shape[-1])
             yield KernelUse(kernel, layer.name, weight, (len(shape) - 2, len(shape) - 1))

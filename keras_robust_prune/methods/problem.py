@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ import numpy as np
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec, ends_of
 from keras_robust_prune.layers.asking import input_specs
+from keras_robust_prune.memory import limited
 from keras_robust_prune.methods import schedules
 from keras_robust_prune.methods.measures import measure_for
 from keras_robust_prune.methods.stages import NONE, Stages
@@ -71,6 +73,8 @@ class Problem:
         verbose: whether a method may print its progress.
         stages: what an interrupted run had done of the step that it was at.
         strategy: of `tf.distribute`, over whose replicas synthesis, moments and training are spread; None for one.
+        memory: gigabytes that TensorFlow and a run may take; None for no limit. Whoever runs a method does so within
+            `limited()`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -90,6 +94,7 @@ class Problem:
     verbose: int = 0
     stages: Stages = NONE
     strategy: Any = None
+    memory: float | None = None
 
     def __post_init__(self) -> None:
         each = isinstance(self.target, Mapping)
@@ -137,6 +142,10 @@ class Problem:
         if self.total == 0.0:
             return ()
         return schedules.fractions(schedules.EqualSteps(self.total, self.step or default_step))
+
+    def limited(self) -> AbstractContextManager[None]:
+        """Inside, what is computed keeps to `memory`."""
+        return limited(self.memory, 4.0 * self.graph.num_params)
 
     def input_ends(self) -> tuple[Any, Any]:
         """Lower and upper ends of the inputs, each a list in the order of the inputs if several."""

@@ -56,8 +56,9 @@ class Origin:
             target = share * target
         problem = dataclasses.replace(self.problem, target=target, start=None, verbose=0)
         state = problem.first_state()
-        for step in self.method.steps(problem):
-            state = step
+        with problem.limited():
+            for step in self.method.steps(problem):
+                state = step
         return cut(state.graph, problem.groups, state.plan), state.plan
 
     def facts(self, graph: Graph) -> list[tuple[str, str]]:

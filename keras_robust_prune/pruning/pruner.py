@@ -7,7 +7,6 @@ they see is masked, so its shape never changes; `Pruner.model` is the physically
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import time
 import types
@@ -100,8 +99,7 @@ class Pruner:
             with_class_of(self._given, build(given))  # refused now, not when all is done
         keep = kept_names(keep)
         groups = find_groups(given, keep)
-        self._limit = functools.partial(limited, memory, 4.0 * given.num_params)
-        with self._limit():
+        with limited(memory, 4.0 * given.num_params):
             self.inputs = input_specs(given, input_range, calibration)
         self.dense = without_dead_units(given, groups, self.inputs)
         self.groups = groups if self.dense is given else find_groups(self.dense, keep)
@@ -114,6 +112,7 @@ class Pruner:
             else None,
             "round_to": width_step(round_to, device),
             "seed": seed,
+            "memory": memory,
         }
         self._keep = keep
         self._source, self._seconds = given, 0.0
@@ -234,7 +233,7 @@ class Pruner:
         if self._criterion is not None:
             self._criterion.prepare(self.dense, problem)
         hooks.on_train_begin()
-        with self._limit(), Steps(self._target, verbose, self.state.step) as told:
+        with problem.limited(), Steps(self._target, verbose, self.state.step) as told:
             for state in self._method.steps(problem):
                 for callback in callbacks:  # ours may look at more than what Keras hands over
                     if hasattr(callback, "on_pruning_step"):

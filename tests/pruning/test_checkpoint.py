@@ -78,6 +78,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "seed": ({}, {"seed": 1}, "seed"),
     "measure": ({}, {"measure": "params"}, "measure"),
     "round_to": ({}, {"round_to": 2}, "round_to"),
+    "memory": ({}, {"memory": 2.0}, "memory"),
     "target": ({}, {"target": 0.75}, "target"),
     "stop": ({}, {"stop": "agreement>=0.1"}, "stop"),
 }

@@ -120,10 +120,9 @@ class Frontier:
 
     def _forget(self, last: int) -> None:
         """Let go of the earliest cuts while all together are too large."""
+        most = memory.most(memory.CUTS)
         for position in sorted(self._cuts):
-            if position != last and sum(c.nbytes for c in self._cuts.values()) > memory.most(
-                memory.CUTS
-            ):
+            if position != last and sum(cut.nbytes for cut in self._cuts.values()) > most:
                 del self._cuts[position]
 
 

@@ -15,6 +15,7 @@ from keras_robust_prune.methods.repair.distillation import best_way, distil, las
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.stages import NONE
 from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.kinds import Synthesis
@@ -118,3 +119,23 @@ def test_kinds_count_by_their_share_however_many_inputs_they_have():
     course = Course(run.problem.graph, small, [[one], [other]], run.spaces, False, 0, [1.0, 0.25])
     drawn = [np.asarray(course.batch(k, 400)[1]).mean() for k in range(40)]
     assert np.mean(drawn) == pytest.approx(0.25 / 1.25, abs=0.03)
+
+
+def test_what_is_trained_has_no_one_pixel_convolution_with_strides():
+    """TensorFlow's gradient of such a kernel writes past its array; here it is never asked for."""
+    tf_keras = backends.tf_keras()
+    layers, x = tf_keras.layers, tf_keras.Input((12, 12, 4))
+    y = layers.Add()([layers.Conv2D(6, 1, 2)(x), layers.Conv2D(6, 3, 2, "same")(x)])
+    model = tf_keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling2D()(y)))
+    graph = read(model)
+    problem = Problem(graph, find_groups(graph), input_range=(0.0, 1.0))
+    images = np.random.default_rng(0).random((8, 12, 12, 4), np.float32)
+    course = Course(graph, graph, [[images]], problem.inputs, True, 0)
+    for probe in (course.teacher, course.student):
+        convolutions = [n for n in probe.model.layers if isinstance(n, layers.Conv2D)]
+        sizes = [(layer.kernel_size, layer.strides) for layer in convolutions]
+        assert sorted(sizes) == [((1, 1), (1, 1)), ((3, 3), (2, 2))]
+    assert course.train(2, None, 0, NONE) == 2
+    for name, layer in course.trained().layers.items():
+        assert layer.config == graph.layers[name].config
+        assert all(layer.weights[k].shape == v.shape for k, v in graph.layers[name].weights.items())
