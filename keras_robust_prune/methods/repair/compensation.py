@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_robust_prune.methods.repair.moments import Moments
+from keras_robust_prune.methods.repair.moments import Moments, sketch
 
 RIDGE = 1e-4  # relative to the mean second moment of a row
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -46,15 +46,7 @@ def best_ridge(
     """
     if not moments.halves:
         return RIDGE
-    one, other = moments.halves
-
-    rows = np.append(kept, len(weights) - 1)
-
-    def error(ridge: float) -> float:
-        pairs = ((one, other), (other, one))
-        return sum(b.error(solve(a, weights, kept, constant, ridge), rows) for a, b in pairs)
-
-    errors = [error(ridge) for ridge in RIDGES]
+    errors = _judged(moments, weights, kept, constant, RIDGES)
     return next(r for r, e in zip(RIDGES, errors, strict=True) if not e > 1.02 * min(errors))
 
 
@@ -74,14 +66,25 @@ def held_out_error(moments: Moments, weights: np.ndarray, kept: np.ndarray) -> f
     """
     if not moments.halves:
         return moments.error(solve(moments, weights, kept, True))
+    return min(_judged(moments, weights, kept, True, HELD_OUT_RIDGES))
+
+
+def _judged(
+    moments: Moments,
+    weights: np.ndarray,
+    kept: np.ndarray,
+    constant: bool,
+    ridges: Sequence[float],
+) -> list[float]:
+    """By ridge the error on each half of the inputs of what is solved on the other, on average."""
     one, other = moments.halves
-    rows = np.append(kept, len(weights) - 1)
+    rows, weights = np.append(kept, len(weights) - 1), weights @ sketch(weights.shape[1])
 
     def error(ridge: float) -> float:
         pairs = ((one, other), (other, one))
-        return sum(b.error(solve(a, weights, kept, True, ridge), rows) for a, b in pairs) / 2
+        return sum(b.error(solve(a, weights, kept, constant, ridge), rows) for a, b in pairs) / 2
 
-    return min(error(ridge) for ridge in HELD_OUT_RIDGES)
+    return [error(ridge) for ridge in ridges]
 
 
 def solve(
@@ -97,21 +100,26 @@ def solve(
         ridge: relative to the mean second moment of a row.
     """
     result = np.zeros_like(weights)
-    gram, right = regular(moments, weights, ridge)
     free = np.append(kept, len(weights) - 1) if constant else kept
     if not constant:
-        right = right - np.outer(moments.gram[:, -1], weights[-1])
         result[-1] = weights[-1]
     if len(free):
-        result[free] = np.linalg.solve(gram[np.ix_(free, free)], right[free])
+        gram, right = regular(moments, weights, ridge, free)
+        if not constant:
+            right -= np.outer(moments.gram[free, -1], weights[-1])
+        result[free] = np.linalg.solve(gram, right)
     return result
 
 
-def regular(moments: Moments, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides of the normal equations with the ridge: `gram + L` and `cross + L W`."""
+def regular(
+    moments: Moments, weights: np.ndarray, ridge: float, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some rows of both sides of the normal equations with the ridge: `gram + L` and `cross + L W`."""
     strength = np.full(len(weights), ridge * max(np.diag(moments.gram)[:-1].mean(), 1e-12))
     strength[-1] = ridge * 1e-3
-    return moments.gram + np.diag(strength), moments.cross + strength[:, None] * weights
+    gram, strength = moments.gram[np.ix_(rows, rows)], strength[rows]
+    gram.flat[:: len(rows) + 1] += strength
+    return gram, moments.cross[rows] + strength[:, None] * weights[rows]
 
 
 def equations(
@@ -124,8 +132,7 @@ def equations(
     """The rows of units, the fixed ones and the constant, ascending, and their normal equations."""
     present = np.concatenate([rows.ravel(), *([] if fixed is None else [fixed])])
     present = np.append(np.sort(present), len(weights) - 1)
-    gram, right = regular(moments, weights, ridge)
-    return present, gram[np.ix_(present, present)], right[present]
+    return present, *regular(moments, weights, ridge, present)
 
 
 class Elimination:

@@ -22,6 +22,7 @@ from keras_robust_prune.synthesis.activity import Activity, gain
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ROWS = 10_000  # positions that are measured, over one half of the inputs
+_SKETCHED = 256  # targets that are left where halves are judged
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Moments:
         squares: mean square of the targets, summed over them.
         energy: their variance, likewise: the unit in which errors are given.
         halves: the same of every other input, so that what is solved on one half can be judged on
-            the other; empty where nothing was measured.
+            the other, with the targets of `sketch`; empty where nothing was measured.
         count: how many rows were measured; 0 for an estimate from weights alone.
     """
 
@@ -65,6 +66,34 @@ class Moments:
         return max(float(fit) + self.squares, 0.0) / self.energy
 
 
+def sketch(num_targets: int) -> np.ndarray:
+    """What turns many targets into fewer whose squared errors sum, on average, to the same.
+
+    To judge two solutions, or two sets of units, takes their errors' sizes, not every target of them; and on a wide
+    layer products with all targets are most of the work.
+
+    Args:
+        num_targets: how many there are.
+
+    Returns:
+        `(num_targets, 256)`, random signs over 16: sums of squares keep their mean, with a relative deviation below
+        sqrt(2 / 256). The identity where that makes no fewer. Always the same.
+
+    Reference:
+        [Achlioptas, 2003](https://doi.org/10.1016/S0022-0000(03)00025-4).
+
+    Example:
+        >>> sketch(3).shape, sketch(1000).shape
+        ((3, 3), (1000, 256))
+        >>> 990 < np.square(sketch(1000)).sum(1).mean() * 1000 < 1010
+        True
+    """
+    if num_targets <= _SKETCHED:
+        return np.eye(num_targets)
+    signs = np.random.default_rng(num_targets).integers(0, 2, (num_targets, _SKETCHED))
+    return (2.0 * signs - 1.0) / np.sqrt(_SKETCHED)
+
+
 def measure(
     dense: Graph,
     pruned: Graph,
@@ -91,11 +120,10 @@ def measure(
     rng = np.random.default_rng([seed, 2])
     kinds = range(len(sources))
     if min(len(inputs[0]) for inputs in sources) < 2:
-        return _mean([probed.moments(kind, slice(None), rng) for kind in kinds])
-    one, other = (
-        _mean([probed.moments(kind, slice(k, None, 2), rng) for kind in kinds]) for k in (0, 1)
-    )
-    return dataclasses.replace(_mean([one, other]), halves=(one, other))
+        return _mean([probed.moments(kind, slice(None), rng)[0] for kind in kinds])
+    found = [[probed.moments(kind, slice(k, None, 2), rng) for kind in kinds] for k in (0, 1)]
+    whole, halves = ([_mean([both[index] for both in half]) for half in found] for index in (0, 1))
+    return dataclasses.replace(_mean(whole), halves=tuple(halves))
 
 
 def _mean(parts: Sequence[Moments]) -> Moments:
@@ -129,14 +157,15 @@ def as_remembered(moments: Moments, weights: np.ndarray, activity: Activity) -> 
     taps = (len(weights) - 1) // width
     factor = np.append(np.tile(gain(activity, seen), taps), 1.0)
 
-    def scaled(part: Moments) -> Moments:
+    def scaled(part: Moments, weights: np.ndarray) -> Moments:
         gram = part.gram * np.outer(factor, factor)
         cross = gram @ weights
         squares = float(np.einsum("ij,ij->", weights, cross))
-        halves = tuple(scaled(half) for half in part.halves)
-        return Moments(gram, cross, squares, _energy(squares, cross), halves, part.count)
+        return Moments(gram, cross, squares, _energy(squares, cross), count=part.count)
 
-    return scaled(moments)
+    judged = weights @ sketch(weights.shape[1])
+    halves = tuple(scaled(half, judged) for half in moments.halves)
+    return dataclasses.replace(scaled(moments, weights), halves=halves)
 
 
 def _energy(squares: float, cross: np.ndarray) -> float:
@@ -192,11 +221,11 @@ class _Probed:
             now, then = (found[index][first : first + self.total] for index, first in self.where)
             yield now, then, min(size, count - k) / count
 
-    def moments(self, kind: int, which: slice, rng: np.random.Generator) -> Moments:
-        """Moments on some of the inputs of one kind."""
+    def moments(self, kind: int, which: slice, rng: np.random.Generator) -> tuple[Moments, Moments]:
+        """Moments on some of the inputs of one kind, with all targets and with those of `sketch`."""
         num_rows, num_targets = self.shape
         gram, cross = np.zeros((num_rows, num_rows)), np.zeros((num_rows, num_targets))
-        total, squares = 0, 0.0
+        total, squares, few, sketched = 0, 0.0, sketch(num_targets), 0.0
         for now, then, share in self.batches(kind, which):
             pairs = zip(then[self.count :], now[self.count :], strict=True)
             missing = [np.asarray(a) - np.asarray(b) for a, b in pairs]
@@ -210,9 +239,15 @@ class _Probed:
                 gram += rows.T @ rows
                 cross += rows.T @ target
                 squares += float(np.square(target).sum())
+                sketched += float(np.square(target @ few).sum())
                 total += len(rows)
-        gram, cross, squares = gram / total, cross / total, squares / total
-        return Moments(gram, cross, squares, _energy(squares, cross), count=total)
+        return tuple(
+            Moments(gram / total, seen, size, _energy(size, seen), count=total)
+            for seen, size in (
+                (cross / total, squares / total),
+                (cross @ few / total, sketched / total),
+            )
+        )
 
     def _drawn(
         self, source: Any, target: np.ndarray, share: float, rng: np.random.Generator

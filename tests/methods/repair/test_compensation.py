@@ -10,7 +10,13 @@ from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
-from keras_robust_prune.methods.repair.compensation import Elimination, eliminate, solve
+from keras_robust_prune.methods.repair.compensation import (
+    HELD_OUT_RIDGES,
+    Elimination,
+    eliminate,
+    held_out_error,
+    solve,
+)
 from keras_robust_prune.methods.repair.consumers import (
     matrix,
     rows_of,
@@ -81,6 +87,42 @@ def test_errors_of_the_rows_that_are_left_are_those_of_all_rows():
     few = np.zeros_like(weights)
     few[rows] = weights[rows]
     assert moments.error(few, rows) == pytest.approx(moments.error(few), rel=1e-9)
+
+
+def test_errors_on_the_other_half_are_those_of_all_targets_up_to_what_a_sketch_of_them_says():
+    """600 targets: the literal twin solves for all of them on the even inputs and judges on the odd ones, and back."""
+    layers = backends.tf_keras().layers
+    model = backends.tf_keras().Sequential(
+        [layers.Input((8,)), layers.Dense(20, "relu", name="a"), layers.Dense(600, name="b")]
+    )
+    model.set_weights(
+        [np.random.default_rng(k).normal(size=w.shape) for k, w in enumerate(model.weights)]
+    )
+    graph = split_activations(read(model))
+    x = np.random.default_rng(0).normal(size=(90, 8)).astype("float32")
+    found = measure(graph, graph, "b", [[x]])
+    kernel, bias, weights = *(np.asarray(w, float) for w in model.weights[:2]), matrix(graph, "b")
+    rows = np.concatenate([np.maximum(x @ kernel + bias, 0), np.ones((90, 1))], 1)
+    kept, free = np.arange(6, 20), np.arange(6, 21)
+
+    def judged(fit, other, ridge):
+        gram, cross = fit.T @ fit / len(fit), fit.T @ (fit @ weights) / len(fit)
+        strength = np.append(np.full(20, ridge * np.diag(gram)[:-1].mean()), ridge * 1e-3)
+        right = cross + strength[:, None] * weights
+        solved = np.linalg.solve(gram[6:, 6:] + np.diag(strength[6:]), right[6:])
+        targets = other @ weights
+        return (
+            np.square(targets - other[:, free] @ solved).sum() / len(other) / targets.var(0).sum()
+        )
+
+    halves = rows[::2], rows[1::2]
+    expected = min(
+        np.mean([judged(*halves, ridge), judged(*halves[::-1], ridge)]) for ridge in HELD_OUT_RIDGES
+    )
+    assert [half.cross.shape for half in found.halves] == [(21, 256)] * 2
+    np.testing.assert_allclose(found.cross, rows.T @ (rows @ weights) / 90, rtol=1e-4, atol=1e-4)
+    assert held_out_error(found, weights, kept) == pytest.approx(expected, rel=0.1)
+    assert held_out_error(found, weights, np.arange(20)) < 1e-6
 
 
 def test_a_unit_that_repeats_another_goes_first_and_costs_nothing():
