@@ -22,6 +22,7 @@ from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _ONE = 2 / 3  # of what all cuts may take, at most, for one of them
 _WORK = 2e10  # multiplications that a cut has to save, on all inputs
+_BUILT = 2e9  # as many as Keras and TensorFlow could do in the time that building one call takes
 
 
 class Part(NamedTuple):
@@ -63,7 +64,7 @@ class Frontier:
         split: the dense network, activations split off; a pruned one in full shape has the same calls.
         consumers: the layers that are measured.
         sources: kinds of inputs; each one array per network input.
-        work: how many multiplications, on all inputs, a cut has to save.
+        work: how many multiplications, on all inputs, a cut has to save; building a call counts as some.
         strategy: of `tf.distribute`, over whose replicas inputs are spread; None for one.
     """
 
@@ -81,7 +82,8 @@ class Frontier:
         self._cuts: dict[int, _Cut] = {}
         count = sum(len(arrays[0]) for arrays in sources)
         for position in sorted({self._before(split, name) for name in consumers}):
-            cost = count * work_of(split, split.nodes[self._positions[-1] : position])
+            passed = split.nodes[self._positions[-1] : position]
+            cost = count * work_of(split, passed) + _BUILT * len(passed)
             if cost >= work and _fits(split, _crossing(split, position), count):
                 self._positions.append(position)
 
