@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.graph.graph import MASK, Graph
 from keras_robust_prune.layers.splitting import split_activations
 from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.moments import Moments
@@ -42,8 +42,12 @@ class Outputs:
 
     def _logits(self, graph: Graph) -> list[list[np.ndarray]]:
         """Of every kind of inputs the logits of every output."""
-        self._probe.take(split_activations(graph))
-        return [self._probe.run(inputs) for inputs in self.run.inputs[1]]
+        probe, split = self._probe, split_activations(graph)
+        if any(MASK in layer.weights for layer in split.layers.values()):
+            probe = ActivationProbe(split, probe.refs)  # a mask is a layer more, not other weights
+        else:
+            probe.take(split)
+        return [probe.run(inputs) for inputs in self.run.inputs[1]]
 
     def error(self, graph: Graph) -> float:
         """Squared error of the logits over their variance, the mean over outputs and kinds of inputs.

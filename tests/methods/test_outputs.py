@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_robust_prune import backends
+from keras_robust_prune.graph.graph import MASK
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods import run as runs
 from keras_robust_prune.methods.by_cost import ByCost
@@ -111,3 +112,32 @@ def test_the_budget_takes_what_the_outputs_do_not_miss(problem):
     assert abs(loud - quiet) <= 4
     loud, quiet = taken[True]
     assert quiet >= loud + 6
+
+
+@pytest.mark.parametrize("keras", backends.NAMES)
+def test_units_that_a_normalization_reads_are_judged_at_the_outputs_too(keras):
+    """A mask is a layer more: the network with it is another than the dense one with other weights."""
+    layers = backends.module(keras).layers
+    graph = read(
+        backends.module(keras).Sequential(
+            [
+                layers.Input((6,)),
+                layers.Dense(8, name="a"),
+                layers.LayerNormalization(name="n"),
+                layers.Dense(3),
+            ]
+        )
+    )
+    found = find_groups(graph)
+    problem = Problem(graph, found, target=0.5, measure="macs", calibration=drawn(runs.MANY))
+    run, (first, *_) = Run(problem, Synthesis()), found.groups
+    moments = {name: run.moments(graph, name) for name in run.consumers_of(first)}
+    outputs, small = Outputs(run), without(run, first, [1, 4], moments)
+    assert MASK in small.layers["n"].weights
+    held = run.inputs[1][0][0]
+    dense, now = (np.asarray(build(g).predict(held, verbose=0), float) for g in (graph, small))
+    wanted = np.square(now - dense).mean() / dense.var(0).mean()
+    assert outputs.error(small) == pytest.approx(wanted, rel=1e-4)
+    assert outputs.error(graph) == 0.0
+    *_, state = Robust(repair="reconstruct").steps(problem)
+    assert state.plan.dropped["a"].any()
