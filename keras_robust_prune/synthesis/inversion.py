@@ -26,7 +26,7 @@ from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.synthesis.priors import start
 from keras_robust_prune.synthesis.probe import ActivationProbe, scores
 
-ASCENT_STEPS = 40
+ASCENT_STEPS, LARGE_ASCENT_STEPS = 40, 12  # the latter for large pictures
 _STEP = 0.035  # root mean square of one step per value
 _BLUR = 0.3  # share of the blurred picture in every step
 _PULL = 0.005  # towards the neutral value, per step
@@ -53,6 +53,7 @@ def ascend(
     rng: np.random.Generator,
     verbose: int = 0,
     strategy: Any = None,
+    num_steps: int = ASCENT_STEPS,
 ) -> tuple[np.ndarray, ...]:
     """Climb from the prior towards classes in short normalised steps, blurring on the way.
 
@@ -77,7 +78,7 @@ def ascend(
     def climb(*rows: Any) -> list[Any]:
         units, targets, pace = list(rows[:num]), rows[num:-1], rows[-1]
         return tf.while_loop(  # type: ignore[no-any-return]
-            lambda number, _: number < ASCENT_STEPS,
+            lambda number, _: number < num_steps,
             lambda number, units: step(number, units, targets, pace),
             [tf.constant(0), units],
         )[1]

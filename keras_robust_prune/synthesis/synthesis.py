@@ -79,9 +79,15 @@ def passes_per_input(split: Graph, spaces: Sequence[InputSpec]) -> float:
     if all(space.num_tokens for space in spaces):
         return 1.0
     if not inversion.statistics(split):
-        return _BACKWARD * inversion.ASCENT_STEPS
+        return _BACKWARD * _ascent_steps(spaces)
     large = len(spaces) == 1 and is_large(spaces[0])
     return _BACKWARD * (WINDOWED / 4 + WHOLE if large else inversion.MATCH_STEPS)
+
+
+def _ascent_steps(spaces: Sequence[InputSpec]) -> int:
+    """How many steps lead from the prior towards classes: fewer where each is a pass through a large picture."""
+    large = any(is_large(space) for space in spaces)
+    return inversion.LARGE_ASCENT_STEPS if large else inversion.ASCENT_STEPS
 
 
 def synthetic_inputs(
@@ -141,7 +147,16 @@ def synthetic_inputs(
             )
         else:
             made = SyntheticInputs(
-                inversion.ascend(split, logit_refs(split), spaces, count, rng, verbose, strategy)
+                inversion.ascend(
+                    split,
+                    logit_refs(split),
+                    spaces,
+                    count,
+                    rng,
+                    verbose,
+                    strategy,
+                    _ascent_steps(spaces),
+                )
             )
         _last.clear()
         _last[key] = made

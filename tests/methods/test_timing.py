@@ -38,6 +38,21 @@ def test_stages_are_counted_in_passes_and_products():
     assert Distillation(seconds=7.0).takes(run, fast) == 7.0
 
 
+def test_large_pictures_ascend_in_fewer_steps():
+    """A step is a forward and a backward pass, three passes; steps are 40, of pictures of 96 pixels and more 12."""
+
+    def passes(side):
+        layers = [
+            tf_keras.Input((side, side, 3)),
+            tf_keras.layers.Conv2D(4, 3, 8, activation="relu"),
+        ]
+        last = [tf_keras.layers.GlobalAveragePooling2D(), tf_keras.layers.Dense(3)]
+        return run_of(tf_keras.Sequential([*layers, *last])).expected.passes
+
+    assert passes(95) == 3 * 40
+    assert passes(96) == 3 * 12
+
+
 def test_an_estimate_holds_the_time_that_is_given():
     run = run_of(network("mlp"), minutes=30.0)
     found = Robust(minutes=30.0).estimate(run)
