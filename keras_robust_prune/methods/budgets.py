@@ -16,6 +16,7 @@ from typing import ClassVar
 from keras_robust_prune.methods.allocation import Remaining
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.timing import Speed
 from keras_robust_prune.surgery.groups import ChannelGroup
 
 
@@ -27,6 +28,15 @@ class Budget:
     """
 
     reads_inputs: ClassVar[bool] = False
+
+    def takes(self, run: Run, speed: Speed) -> float:
+        """About how many seconds it will take, from what can be known before inputs are made.
+
+        Args:
+            run: the dense network and the problem.
+            speed: of this machine.
+        """
+        return 0.0
 
     def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
         """After each step, how many units of every group are gone.

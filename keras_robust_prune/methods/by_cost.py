@@ -15,16 +15,19 @@ from keras_robust_prune.methods.budgets import Budget, uniform_counts
 from keras_robust_prune.methods.outputs import Outputs, without
 from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.moments import Moments, as_remembered
-from keras_robust_prune.methods.run import Run
+from keras_robust_prune.methods.run import HELD, Run
 from keras_robust_prune.methods.saliency import norm_saliency
 from keras_robust_prune.methods.selectors import elimination_order
 from keras_robust_prune.methods.stages import Stage
+from keras_robust_prune.methods.timing import Speed, multiplications
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.activity import Activity, remembered
 
 _LEAST = 1e-9  # what a removal costs at least
+_PASSES, _MEASURED = 2, 20_000  # of every input through the dense network, and rows of two halves
+_SYSTEMS, _JUDGED = 12.0, 60.0  # what is solved and judged at the points of a curve
 _FELT = 0.01  # of a local error, by which it is known how much of it arrives at the outputs
 
 
@@ -50,6 +53,18 @@ class ByCost(Budget):
     least_rows: int = 32
     activity: bool = True
     at_outputs: bool = True
+
+    def takes(self, run: Run, speed: Speed) -> float:
+        """About how many seconds it will take."""
+        if run.problem.measure == "units" or run.problem.per_group is not None:
+            return 0.0
+        expected, groups = run.expected, run.problem.groups.groups
+        sizes = consumers.sizes(run.dense, groups)
+        products = sum(multiplications(*size, _MEASURED, _SYSTEMS, _JUDGED) for size in sizes)
+        held = (expected.num_inverted + expected.num_pictures) / HELD
+        passes = _PASSES * expected.num_measured + len(groups) * held
+        seconds = passes * speed.forward + products * speed.multiplication
+        return seconds + (len(sizes) + len(groups)) * speed.part
 
     def counts(self, run: Run, fractions: Sequence[float]) -> tuple[Mapping[str, int], ...]:
         """After each step, how many units of every group are gone."""

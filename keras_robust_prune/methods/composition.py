@@ -84,10 +84,13 @@ class Composition:
 
     def estimate(self, run: Run) -> Estimate:
         """How long a run will take, about, before it begins."""
-        inputs = run.expected.num_inverted * run.expected.passes * run.speed.forward
-        stages = [0.0, 0.0]
+        expected, speed = run.expected, run.speed
+        inputs = _PASSES * (expected.num_inverted + expected.num_pictures) * speed.forward
+        if steps := expected.num_inverted * expected.steps:
+            inputs += steps * speed.gradient + speed.compiled
+        stages = [self.budget.takes(run, speed), 0.0]
         for repair in self.repair:
-            stages[not repair.by_consumer] += repair.takes(run, run.speed)
+            stages[not repair.by_consumer] += repair.takes(run, speed)
         found = Estimate(inputs, *stages)
         if self.minutes is None:
             return found
@@ -208,6 +211,7 @@ class Composition:
         return dataclasses.replace(state, graph=graph)
 
 
+_PASSES = 3  # forward passes of every input that is made, to be balanced and judged
 _EXAMPLES = {"budget": "Uniform()", "selector": "LeastNorm()", "repair": "LeastSquares()"}
 
 

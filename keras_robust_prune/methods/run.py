@@ -30,7 +30,7 @@ from keras_robust_prune.synthesis.synthesis import FEWEST
 
 MANY = 512  # real inputs that need no synthetic ones beside them
 SHOWN = 12  # inputs of a kind that results hold
-_HELD = 8  # one of so many inputs is held out
+HELD = 8  # one of so many inputs is held out
 
 
 class Run:
@@ -129,7 +129,7 @@ class Run:
         if self.minutes is None or self.synthesis.num_inputs is not None:
             return self.synthesis
         usual = self.expected
-        most = INPUTS_SHARE * 60 * self.minutes / (usual.passes * self.speed.forward)
+        most = INPUTS_SHARE * 60 * self.minutes / max(usual.steps * self.speed.gradient, 1e-9)
         if most >= usual.num_inverted:
             return self.synthesis
         return dataclasses.replace(self.synthesis, num_inputs=max(int(most), FEWEST))
@@ -273,6 +273,6 @@ def hold_out(
     A single input has to do both.
     """
     order = np.random.default_rng([seed, 3]).permutation(len(inputs[0]))
-    held, used = np.split(order, [max(1, len(order) // _HELD)])
+    held, used = np.split(order, [max(1, len(order) // HELD)])
     used = used if len(used) else held
     return [x[used] for x in inputs], [x[held] for x in inputs]

@@ -1,24 +1,27 @@
 """How long a run will take, said beforehand, and how a time that is given is shared.
 
-One forward pass and one matrix product are timed on this machine; what each stage takes is counted in these. A stage
-takes as many as it has: a time that is given makes fewer inputs and takes fewer or more steps of distillation, so the
-result then depends on the machine.
+A forward pass, one with its gradient, a matrix product and the building of the network are timed on this machine; what
+each stage takes is counted in these. A stage takes as many as it has: a time that is given makes fewer inputs and takes
+fewer or more steps of distillation, so the result then depends on the machine.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.methods.repair.moments import SKETCHED
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _REPEATS = 3  # the shortest counts: the machine may do other things meanwhile
 _SIDE = 512  # of the matrices whose product is timed
+_PART = 12  # calls
 _TIMED = 64  # inputs of the pass that is timed, at most
 INPUTS_SHARE = 0.25  # of a time that is given: as much, at most, goes into synthetic inputs
 
@@ -50,31 +53,84 @@ class Speed(NamedTuple):
 
     Attributes:
         forward: seconds of the dense network's pass, per input.
+        gradient: seconds of a pass with its gradient, per input: 1.5 times as many or 6, the kernels decide.
         multiplication: seconds of one multiplication in a product of float64 matrices.
+        built: seconds until one call of a network is built and compiled.
+        compiled: seconds until the network's gradient is.
     """
 
     forward: float
+    gradient: float
     multiplication: float
+    built: float = 0.0
+    compiled: float = 0.0
+
+    @property
+    def part(self) -> float:
+        """Seconds until a part of a network is built and compiled, from the last cut to a consumer."""
+        return _PART * self.built
 
 
-def measured_speed(dense: Graph, specs: Iterable[InputSpec]) -> Speed:
-    """Time one forward pass and one product; takes a second or two.
+def multiplications(
+    rows: int, targets: int, measured: float, systems: float, judged: float
+) -> float:
+    """How many measuring and solving one consumer takes.
+
+    Args:
+        rows: that it mixes.
+        targets: that it gives.
+        measured: positions.
+        systems: how many times its rows cubed.
+        judged: how many times its rows squared times the targets that errors are judged on.
+    """
+    gram = measured * rows * (rows + targets)
+    chosen = 4.0 * rows**2 * targets  # weights, and products of them, of two eliminations
+    return gram + systems * rows**3 + judged * rows**2 * min(targets, SKETCHED) + chosen
+
+
+def measured_speed(dense: Graph, specs: Sequence[InputSpec]) -> Speed:
+    """Time passes and one product; takes some seconds, most of them until the network's gradient is compiled.
 
     Args:
         dense: the network, activations split off.
         specs: of its inputs.
     """
+    began = time.perf_counter()
     probe = ActivationProbe(dense, dense.outputs)
+    building = time.perf_counter() - began
     size = int(np.clip(probe.batch_size(), 1, _TIMED))
     inputs = [np.zeros((size, *spec.shape), np.float32) for spec in specs]
     matrix = np.random.default_rng(0).normal(size=(_SIDE, _SIDE))
-    seconds = []
-    for work in (lambda: probe.batch(inputs), lambda: matrix @ matrix):
-        work()  # compiles, and wakes threads
-        took = []
-        for _ in range(_REPEATS):
-            began = time.perf_counter()
-            work()
-            took.append(time.perf_counter() - began)
-        seconds.append(min(took))
-    return Speed(seconds[0] / size, seconds[1] / _SIDE**3)
+    started, forward = _timed(lambda: probe.batch(inputs))
+    if all(spec.num_tokens for spec in specs):
+        compiled, gradient = started, 3 * forward
+    else:
+        compiled, gradient = _timed(_gradient(probe, inputs))
+    _, product = _timed(lambda: matrix @ matrix)
+    built = (building + started) / len(dense.nodes)
+    return Speed(forward / size, gradient / size, product / _SIDE**3, built, compiled)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds that the first call takes longer than others, and those of the shortest of a few."""
+    took = []
+    for _ in range(1 + _REPEATS):
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+    least = min(took[1:])
+    return max(took[0] - least, 0.0), least
+
+
+def _gradient(probe: ActivationProbe, inputs: Sequence[np.ndarray]) -> Callable[[], Any]:
+    """The compiled gradient of the outputs at some inputs."""
+    tf = backends.tensorflow()
+    tensors = [tf.constant(x) for x in inputs]
+
+    def gradient() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            loss = tf.add_n([tf.reduce_sum(output) for output in probe(tensors)])
+        return tape.gradient(loss, tensors, unconnected_gradients="zero")
+
+    return cast("Callable[[], Any]", tf.function(gradient, autograph=False))

@@ -26,7 +26,7 @@ from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import crops, is_picture, procedural
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs, scores
 from keras_robust_prune.synthesis.synthesis import (
-    passes_per_input,
+    steps_per_input,
     synthetic_inputs,
     usual_count,
 )
@@ -72,13 +72,13 @@ class Expected(NamedTuple):
 
     Attributes:
         num_inverted, num_pictures: of each kind.
-        passes: forward passes of the network that one inverted input takes.
+        steps: passes of the network with its gradient that one inverted input takes.
         num_measured: of the kind that a repair is fitted to.
     """
 
     num_inverted: int
     num_pictures: int
-    passes: float
+    steps: float
     num_measured: int
 
 
@@ -111,10 +111,10 @@ class Synthesis:
         inverted = self.num_inputs or usual_count(work_of(split))
         pictures = (self.num_inputs or _num_pictures(split)) if drawn else 0
         if self.kinds == "photographs":
-            return Expected(0, pictures, 1.0, pictures)
+            return Expected(0, pictures, 0.0, pictures)
         few = _few(split) and pictures and self.kinds != "inverted"
-        passes = passes_per_input(split, spaces) if self.invert else 1.0
-        return Expected(inverted, pictures, passes, pictures if few else inverted)
+        steps = steps_per_input(split, spaces) if self.invert else 0.0
+        return Expected(inverted, pictures, steps, pictures if few else inverted)
 
     def __call__(
         self,

@@ -37,7 +37,6 @@ from keras_robust_prune.synthesis.windows import WHOLE, WINDOWED, is_large, matc
 _WORK = 2e10
 FEWEST = 64
 _USUAL, _MOST = 512, 12_000
-_BACKWARD = 3.0  # forward passes that a pass with its gradient takes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,19 +68,19 @@ def usual_count(work: float) -> int:
     return int(np.clip(allowed, np.clip(5 * allowed, FEWEST, _USUAL), _MOST))
 
 
-def passes_per_input(split: Graph, spaces: Sequence[InputSpec]) -> float:
-    """About how many forward passes of the network one input takes to make.
+def steps_per_input(split: Graph, spaces: Sequence[InputSpec]) -> float:
+    """How many steps one input takes to make, each a pass through the network with its gradient.
 
     Args:
         split: the network, activations split off.
         spaces: of its inputs.
     """
     if all(space.num_tokens for space in spaces):
-        return 1.0
+        return 0.0
     if not inversion.statistics(split):
-        return _BACKWARD * _ascent_steps(spaces)
+        return _ascent_steps(spaces)
     large = len(spaces) == 1 and is_large(spaces[0])
-    return _BACKWARD * (WINDOWED / 4 + WHOLE if large else inversion.MATCH_STEPS)
+    return WINDOWED / 4 + WHOLE if large else inversion.MATCH_STEPS
 
 
 def _ascent_steps(spaces: Sequence[InputSpec]) -> int:

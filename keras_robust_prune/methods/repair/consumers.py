@@ -64,6 +64,12 @@ def solvable(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[str, ...]:
     )
 
 
+def sizes(graph: Graph, groups: Sequence[ChannelGroup]) -> tuple[tuple[int, int], ...]:
+    """Of each of these layers how many rows and targets its matrix has, the constant among the rows."""
+    shapes = [matrix(graph, name).shape for name in solvable(graph, groups)]
+    return tuple((int(rows), int(targets)) for rows, targets in shapes)
+
+
 def too_wide(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, int]:
     """Layers that read units of the given groups in more rows than can be solved anew, and how many those are."""
     names = dict.fromkeys(name for group in groups for name in group.consumers)

@@ -40,7 +40,7 @@ from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.synthesis.probe import logit_refs
 
 _LARGE = 1.5e8  # multiplications of the dense network from which inputs stay where they are
-_COMPILED = 15.0  # seconds until the first step is compiled
+_COMPILED = 4.0  # gradients: of both networks, to weights and inputs
 _LOSS = 0.1  # of the error on any kind of inputs that is borne
 _WAYS = (1.0, 0.5, 0.25)  # shares of the way between the weights before and after that are judged
 
@@ -73,8 +73,9 @@ class Distillation(Repair):
         perturb = num_macs(graph) < _LARGE if self.perturb is None else self.perturb
         cost = cost_of(graph, perturb)
         steps = self.num_steps or usual_steps(cost, left * cost, perturb)
-        passes = batch_passes(left, perturb)
-        return steps * passes * speed.forward + _COMPILED
+        forward, gradient = batch_passes(left, perturb)
+        each = forward * speed.forward + gradient * speed.gradient
+        return steps * each + _COMPILED * speed.compiled
 
     def network(self, run: Run, state: PruningState) -> PruningState:
         """The state with the pruned network distilled, if that helps; as it was without inputs."""

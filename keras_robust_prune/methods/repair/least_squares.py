@@ -9,13 +9,12 @@ from keras_robust_prune.methods.problem import PruningState
 from keras_robust_prune.methods.repair import compensation, consumers
 from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
-from keras_robust_prune.methods.timing import Speed
+from keras_robust_prune.methods.timing import Speed, multiplications
 
-_PASSES = 6  # forward passes of every input: dense and pruned network, extracting rows
-_MEASURED = (
-    60_000  # rows that are multiplied: of two halves, for the choice, the solution and its budget
-)
-_SOLVED = 12  # systems that are solved for ridges and held-out errors
+_PASSES = 4  # forward passes of every input: dense and pruned network, for the choice and for the solution
+_MEASURED = 40_000  # rows that are multiplied: of two halves, likewise
+_SYSTEMS, _JUDGED = 6.0, 28.0  # what is solved and judged for ridges, with half of the units left
+_PARTS = 4  # of the network that are built and compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +30,10 @@ class LeastSquares(Repair):
 
     def takes(self, run: Run, speed: Speed) -> float:
         """About how many seconds it will take, the choice of units with it."""
-        passes = _PASSES * run.expected.num_measured * speed.forward
-        products = 0.0
-        for name in consumers.solvable(run.dense, run.problem.groups.groups):
-            rows, targets = consumers.matrix(run.dense, name).shape
-            products += _MEASURED * rows * (rows + targets) + _SOLVED * rows**2 * (rows + targets)
-        return passes + products * speed.multiplication
+        sizes = consumers.sizes(run.dense, run.problem.groups.groups)
+        products = sum(multiplications(*size, _MEASURED, _SYSTEMS, _JUDGED) for size in sizes)
+        seconds = _PASSES * run.expected.num_measured * speed.forward
+        return seconds + products * speed.multiplication + _PARTS * len(sizes) * speed.part
 
     def consumer(self, run: Run, state: PruningState, name: str) -> PruningState:
         """The state with one consumer solved."""
