@@ -1,6 +1,6 @@
 """How long a run will take, said beforehand, and how a time that is given is shared.
 
-A forward pass, one with its gradient, a matrix product and the building of the network are timed on this machine; what
+A forward pass, a step of inversion, a matrix product and the building of the network are timed on this machine; what
 each stage takes is counted in these. A stage takes as many as it has: a time that is given makes fewer inputs and takes
 fewer or more steps of distillation, so the result then depends on the machine.
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.methods.repair.moments import SKETCHED
-from keras_robust_prune.synthesis.probe import ActivationProbe
+from keras_robust_prune.synthesis.inversion import one_step
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 
 _REPEATS = 3  # the shortest counts: the machine may do other things meanwhile
 _SIDE = 512  # of the matrices whose product is timed
@@ -53,7 +53,7 @@ class Speed(NamedTuple):
 
     Attributes:
         forward: seconds of the dense network's pass, per input.
-        gradient: seconds of a pass with its gradient, per input: 1.5 times as many or 6, the kernels decide.
+        gradient: seconds of a pass with its gradient in a step of inversion, per input: 2 to 10 times as many.
         multiplication: seconds of one multiplication in a product of float64 matrices.
         built: seconds until one call of a network is built and compiled.
         compiled: seconds until the network's gradient is.
@@ -105,7 +105,7 @@ def measured_speed(dense: Graph, specs: Sequence[InputSpec]) -> Speed:
     if all(spec.num_tokens for spec in specs):
         compiled, gradient = started, 3 * forward
     else:
-        compiled, gradient = _timed(_gradient(probe, inputs))
+        compiled, gradient = _timed(one_step(dense, logit_refs(dense), specs, size))
     _, product = _timed(lambda: matrix @ matrix)
     built = (building + started) / len(dense.nodes)
     return Speed(forward / size, gradient / size, product / _SIDE**3, built, compiled)
@@ -120,17 +120,3 @@ def _timed(work: Callable[[], Any]) -> tuple[float, float]:
         took.append(time.perf_counter() - began)
     least = min(took[1:])
     return max(took[0] - least, 0.0), least
-
-
-def _gradient(probe: ActivationProbe, inputs: Sequence[np.ndarray]) -> Callable[[], Any]:
-    """The compiled gradient of the outputs at some inputs."""
-    tf = backends.tensorflow()
-    tensors = [tf.constant(x) for x in inputs]
-
-    def gradient() -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            loss = tf.add_n([tf.reduce_sum(output) for output in probe(tensors)])
-        return tape.gradient(loss, tensors, unconnected_gradients="zero")
-
-    return cast("Callable[[], Any]", tf.function(gradient, autograph=False))

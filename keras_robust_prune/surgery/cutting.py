@@ -80,7 +80,7 @@ def cut(graph: Graph, groups: ChannelGroups, plan: Plan) -> Graph:
     nodes = []
     for node in graph.nodes:
         call = _cut_call(graph, node, _shapes(node, groups, plan), gone)
-        kept = [_kept(ref, groups, plan) for ref in node.inputs]
+        kept = [entries_left(ref, groups, plan) for ref in node.inputs]
         if not all(part.stay.all() for part in kept):
             layer = smaller.layers[node.layer]
             args, kwargs, config = layer_type(layer).renumber(
@@ -138,8 +138,8 @@ def _cut_call(
     return dataclasses.replace(node, args=args, kwargs=kwargs, shapes=shapes)
 
 
-def _kept(ref: Ref, groups: ChannelGroups, plan: Plan) -> Kept:
-    """Which entries of a tensor stay along the axis that units lie on."""
+def entries_left(ref: Ref, groups: ChannelGroups, plan: Plan) -> Kept:
+    """Which entries of a tensor stay along the axis that units lie on, counted without the batch."""
     where = groups.where[ref]
     stay = np.ones(len(where.group), bool)
     for number in np.unique(where.group[where.group >= 0]):
@@ -152,7 +152,7 @@ def _shapes(node: Node, groups: ChannelGroups, plan: Plan) -> tuple[Shape, ...]:
     """The shapes of a node's outputs after the cut."""
     shapes = []
     for index, shape in enumerate(node.shapes):
-        axis, stay = _kept(Ref(node.name, index), groups, plan)
+        axis, stay = entries_left(Ref(node.name, index), groups, plan)
         lengths = list(shape)
         if not stay.all():
             lengths[axis] = (lengths[axis] or 0) - int((~stay).sum())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -108,6 +108,36 @@ def ascend(
         ]
 
     return in_batches(make, spaces, count, size, verbose, replicas.count)
+
+
+def one_step(
+    graph: Graph, logits: Sequence[Ref], spaces: Sequence[InputSpec], size: int
+) -> Callable[[], Any]:
+    """A step on so many inputs as `match` or `ascend` takes it, compiled, by which a run's time is told beforehand."""
+    tf, rng = backends.tensorflow(), np.random.default_rng(0)
+    nodes = statistics(graph)
+    probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
+    known = [stored(graph, node) for node in nodes]
+    units = [tf.constant(start(space, size, rng)) for space in spaces]
+    targets = [tf.constant(x) for x in random_targets(probe, units, spaces, rng, skip=len(nodes))]
+    each = tf.ones(size)
+
+    def step() -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(units)
+            if nodes:
+                loss, _ = mismatch(probe, units, spaces, known, targets, each)
+            else:
+                loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
+        gradients = tape.gradient(loss, units, unconnected_gradients="zero")
+        gradients = zip(units, gradients, spaces, strict=True)
+        if nodes:
+            return [stepped(x, g, (0 * x, 0 * x), 0.01, 0, beta_2=0.99)[0] for x, g, _ in gradients]
+        return [
+            _ascent_step(tf, unit, gradient, each, space) for unit, gradient, space in gradients
+        ]
+
+    return cast("Callable[[], Any]", tf.function(step, autograph=False))
 
 
 def _stacked(batches: Sequence[Sequence[np.ndarray]]) -> list[Any]:

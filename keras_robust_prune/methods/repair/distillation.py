@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Graph
+from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
+from keras_robust_prune.layers.base import known_size
 from keras_robust_prune.methods.problem import PruningState
-from keras_robust_prune.methods.repair import consumers
 from keras_robust_prune.methods.repair.course import (
     Course,
     LastMap,
@@ -35,7 +35,7 @@ from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.stages import NONE, Stages
 from keras_robust_prune.methods.timing import Speed
 from keras_robust_prune.surgery.costs import num_macs
-from keras_robust_prune.surgery.cutting import cut
+from keras_robust_prune.surgery.cutting import cut, entries_left
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.synthesis.probe import logit_refs
 
@@ -112,20 +112,33 @@ class Distillation(Repair):
 
 
 def last_map(run: Run, state: PruningState) -> LastMap | None:
-    """The map that global pooling turns into what the last layer reads; None where there is no such layer."""
-    refs = logit_refs(run.dense)
-    if len(refs) != 1 or run.dense.layer_of(refs[0]).name not in run.consumers:
+    """The last tensor with positions before they are pooled, however many layers mix it afterwards.
+
+    None where there are several outputs or ways, or nothing between the input and the layers without positions.
+    """
+    refs, dense, groups = logit_refs(run.dense), run.dense, run.problem.groups
+    if len(refs) != 1:
         return None
-    layer = run.dense.layer_of(refs[0])
-    ref = run.dense.node[refs[0].node].inputs[0]
-    while len(run.dense.shape(ref)) == 1:
-        node = run.dense.node[ref.node]
+    ref = refs[0]
+    while len(dense.shape(ref)) == 1 or _is_pooled(dense, ref):
+        node = dense.node[ref.node]
         if len(node.inputs) != 1:
             return None
         (ref,) = node.inputs
-    kept = run.kept_rows(layer, state.plan)
-    width, rows = run.dense.shape(ref)[-1], len(consumers.matrix(run.dense, layer.name)) - 1
-    return LastMap(ref, kept) if len(run.dense.shape(ref)) > 1 and width == rows else None
+    known = ref if ref in groups.where else dense.node[ref.node].inputs[0]  # before an activation
+    if ref in (*refs, *dense.inputs) or known not in groups.where:
+        return None
+    axis, stay = entries_left(known, groups, state.plan)
+    return LastMap(ref, np.flatnonzero(stay)) if axis == len(dense.shape(ref)) - 1 else None
+
+
+def _is_pooled(dense: Graph, ref: Ref) -> bool:
+    """Whether a tensor has the channels of one with more positions, and no weight lies between."""
+    inputs = dense.node[ref.node].inputs
+    if len(inputs) != 1 or dense.layer_of(ref).weights:
+        return False
+    here, before = dense.shape(ref), dense.shape(inputs[0])
+    return here[-1] == before[-1] and known_size(here) < known_size(before)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -73,6 +73,34 @@ def test_the_last_map_is_the_one_before_pooling_and_loses_channels_with_it(keras
     assert len(found.kept) == 5
 
 
+@pytest.mark.parametrize("keras", ["tf_keras", "keras"])
+def test_the_last_map_is_found_through_a_head_of_several_layers(keras):
+    """As people put on a trained network: pooled, flattened, a dense layer, another; 6 of 12 channels stay."""
+    layers = backends.module(keras).layers
+    head = [layers.AveragePooling2D(4), layers.Flatten(), layers.Dense(16, "relu"), layers.Dense(2)]
+    model = backends.module(keras).Sequential(
+        [layers.Input((10, 10, 1)), layers.Conv2D(12, 3, activation="relu", name="last"), *head]
+    )
+    graph = read(model)
+    problem = Problem(graph, find_groups(graph), target=0.5, input_range=(0.0, 1.0))
+    (state,) = Robust(repair="reconstruct", synthesis=Synthesis(num_inputs=64)).steps(problem)
+    found = last_map(Run(problem, Synthesis()), state)
+    assert found.ref.node == "last__activation"
+    np.testing.assert_array_equal(found.kept, np.flatnonzero(~state.plan.dropped["last"]))
+    assert len(found.kept) == 6
+
+
+def test_a_network_without_positions_has_no_last_map():
+    layers = backends.tf_keras().layers
+    graph = read(
+        backends.tf_keras().Sequential(
+            [layers.Input((6, 6, 1)), layers.Flatten(), layers.Dense(4), layers.Dense(2)]
+        )
+    )
+    problem = Problem(graph, find_groups(graph), input_range=(0.0, 1.0))
+    assert last_map(Run(problem, Synthesis()), problem.first_state()) is None
+
+
 def test_inputs_that_stay_are_answered_once_and_the_map_is_learnt_too():
     run, state = pruned_once()
     dense, small = run.problem.graph, cut(state.graph, run.problem.groups, state.plan)
