@@ -231,7 +231,8 @@ class Pruner:
         self.stopped = ""
         plans = [self.state.plan]
         if self._criterion is not None:
-            self._criterion.prepare(self.dense, problem)
+            with problem.limited():
+                self._criterion.prepare(self.dense, problem)
         hooks.on_train_begin()
         with problem.limited(), Steps(self._target, verbose, self.state.step) as told:
             for state in self._method.steps(problem):

@@ -23,9 +23,10 @@ def margin_gradients(
     """
     tf = backends.tensorflow()
     parts = []
-    for k in range(0, len(inputs[0]), 250):
-        tensors = [tf.constant(x[k : k + 250]) for x in inputs]
-        with tf.GradientTape() as tape:
+    size = probe.batch_size()
+    for k in range(0, len(inputs[0]), size):
+        tensors = [tf.constant(x[k : k + size]) for x in inputs]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensors)
             margin = 0.0
             for logits in probe(tensors):
