@@ -44,8 +44,8 @@ ROWS = Part(2**26, 0.02)
 """Rows of a layer that are made at once (`methods.repair.moments`)."""
 EXAMPLES = Part(2**29, 0.15)
 """Real inputs."""
-TRAINING = Part(math.inf, 0.5)
-"""All tensors of one batch of distillation, with their gradients."""
+TRAINING = Part(4e9, 0.5)
+"""All tensors of one batch of distillation, with their gradients; TensorFlow holds about half of them at once."""
 
 _free: ContextVar[float | None] = ContextVar("free", default=None)
 

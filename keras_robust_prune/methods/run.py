@@ -6,6 +6,7 @@ Everything is computed when it is first asked for: a method whose parts read no 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -31,6 +32,7 @@ from keras_robust_prune.synthesis.synthesis import FEWEST
 MANY = 512  # real inputs that need no synthetic ones beside them
 SHOWN = 12  # inputs of a kind that results hold
 HELD = 8  # one of so many inputs is held out
+_MANY_PARAMS = 2e7  # from which models that measured, which refer to themselves, are not left to Python's own time
 
 
 class Run:
@@ -176,9 +178,10 @@ class Run:
         return tuple(group for group in self.problem.groups.groups if name in group.consumers)
 
     def release(self) -> None:
-        """Let go of moments and of what they are measured from, gigabytes on large networks."""
+        """Let go of moments, of what they are measured from, and of the models that did it: gigabytes at times."""
         self._moments.clear()
         self.__dict__.pop("_frontiers", None)
+        gc.collect()
 
     def moments(self, graph: Graph, name: str) -> Moments:
         """Second moments of what a consumer sees on a network as it stands, towards the dense one's answers.
@@ -226,7 +229,10 @@ class Run:
         pruned, parts = self.dense, (begun, begun)
         if not is_dense:
             pruned, parts = split, (begun, self._frontiers[1].part(graph, split, name))
-        return measure(self.dense, pruned, name, sources, problem.seed, parts, problem.strategy)
+        found = measure(self.dense, pruned, name, sources, problem.seed, parts, problem.strategy)
+        if begun.graph.num_params > _MANY_PARAMS:
+            gc.collect()
+        return found
 
     @cached_property
     def _frontiers(self) -> tuple[Frontier, Frontier]:

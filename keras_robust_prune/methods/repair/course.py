@@ -128,7 +128,9 @@ class Course:
         self.scales = self._scales(first)
         logits = ActivationProbe(teacher, logit_refs(teacher))
         self.radius = radius(logits, first, spaces) if perturb else 0.0
-        self.num_steps = usual_steps(cost_of(dense, perturb), cost_of(pruned, perturb), perturb)
+        steps = usual_steps(cost_of(dense, perturb), cost_of(pruned, perturb), perturb)
+        # A batch that memory makes smaller takes more steps: as many inputs are seen.
+        self.num_steps = math.ceil(steps * _usual_batch(perturb) / self.batch_size)
         weight = np.maximum(np.asarray(shares or [1.0] * len(sources), float), 1e-3)
         self.shares = weight / weight.sum()
         self.answers: dict[int, list[np.ndarray]] = {}
@@ -363,7 +365,11 @@ def mixed(
 def _batch_size(student: Graph, perturb: bool) -> int:
     """Inputs of one step: the usual number, or as many as there is memory for."""
     held = memory.most(memory.TRAINING) / (_IN_TRAINING * bytes_per_input(student))
-    return int(np.clip(held, 2, _BATCH if perturb else _LARGE_BATCH))
+    return int(np.clip(held, 2, _usual_batch(perturb)))
+
+
+def _usual_batch(perturb: bool) -> int:
+    return _BATCH if perturb else _LARGE_BATCH
 
 
 def _value(variable: Any) -> Any:

@@ -128,6 +128,8 @@ def measure(
 
 def _mean(parts: Sequence[Moments]) -> Moments:
     """The moments of several sets of inputs together, each counting alike."""
+    if len(parts) == 1:
+        return parts[0]
     gram = np.mean([part.gram for part in parts], axis=0)
     cross = np.mean([part.cross for part in parts], axis=0)
     squares = sum(part.squares for part in parts) / len(parts)
@@ -241,12 +243,10 @@ class _Probed:
                 squares += float(np.square(target).sum())
                 sketched += float(np.square(target @ few).sum())
                 total += len(rows)
+        gram /= total
+        sizes = (cross / total, squares / total), (cross @ few / total, sketched / total)
         return tuple(
-            Moments(gram / total, seen, size, _energy(size, seen), count=total)
-            for seen, size in (
-                (cross / total, squares / total),
-                (cross @ few / total, sketched / total),
-            )
+            Moments(gram, seen, size, _energy(size, seen), count=total) for seen, size in sizes
         )
 
     def _drawn(
