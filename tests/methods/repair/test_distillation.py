@@ -7,8 +7,9 @@ import functools
 import numpy as np
 import pytest
 
-from keras_robust_prune import backends
+from keras_robust_prune import backends, memory
 from keras_robust_prune.keras_io.reading import read
+from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.methods.problem import Problem
 from keras_robust_prune.methods.repair.course import Course
 from keras_robust_prune.methods.repair.distillation import best_way, distil, last_map
@@ -99,6 +100,23 @@ def test_a_network_without_positions_has_no_last_map():
     )
     problem = Problem(graph, find_groups(graph), input_range=(0.0, 1.0))
     assert last_map(Run(problem, Synthesis()), problem.first_state()) is None
+
+
+def test_a_batch_that_memory_makes_smaller_takes_more_steps():
+    """Of one input the tensors, with gradients, are 11 MB: the .1 GB that a limit leaves for them hold 8 of 32."""
+    layers = backends.tf_keras().layers
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    first = layers.Conv2D(8, 1, activation="relu")
+    graph = read(backends.tf_keras().Sequential([layers.Input((224, 224, 3)), first, *head]))
+    x = [np.zeros((2, 224, 224, 3), "float32")]
+    courses = []
+    for gigabytes in (None, 1.301):
+        with memory.limited(gigabytes):
+            courses.append(Course(graph, graph, [x], input_specs(graph), perturb=False, seed=0))
+    usual, small = courses
+    assert (usual.batch_size, usual.num_steps) == (32, 200)
+    assert small.batch_size == 8
+    assert small.num_steps == np.ceil(200 * 32 / small.batch_size)
 
 
 def test_inputs_that_stay_are_answered_once_and_the_map_is_learnt_too():
