@@ -24,7 +24,7 @@ from keras_robust_prune.synthesis.probe import ActivationProbe, bytes_per_input,
 
 _BATCH, _RATE = 64, 2e-3
 _LARGE_BATCH, _LARGE_RATE = 32, 5e-4  # where inputs stay where they are
-_LARGE_WORK, _LARGE_FEWEST, _LARGE_MOST = 6e13, 40, 200
+_LARGE_WORK, _LARGE_FEWEST, _LARGE_MOST = 4e13, 40, 200
 _REPEATS = 4  # how often a batch whose dense answers are known comes again
 _MOST_ANSWERED = 128  # batches whose answers are remembered
 _WORK = 5e12  # multiplications that training may take
@@ -55,7 +55,7 @@ def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
         >>> usual_steps(4e7, 2e7, True), usual_steps(1e5, 5e4, True)
         (488, 6000)
         >>> usual_steps(4e8, 3e8, False), usual_steps(1.5e10, 8e9, False)
-        (200, 48)
+        (200, 40)
     """
     if perturb:
         work = _BATCH * (dense + 6 * pruned)
