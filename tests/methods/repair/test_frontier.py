@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tf_keras
 from networks import network
 
 from keras_robust_prune.keras_io.reading import read
@@ -51,6 +52,18 @@ def test_moments_from_a_cut_are_those_from_the_inputs(name, keras):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
         pruned = with_matrix(pruned, consumer, 0.9 * matrix(pruned, consumer))
     assert cuts
+
+
+def test_many_calls_of_little_work_are_cut_too_because_building_them_takes_time():
+    """30 dense layers of 8 units make next to no multiplications; what a consumer is measured from has a few calls."""
+    layers = tf_keras.layers
+    chain = [layers.Dense(8, "relu", name=f"d{k}") for k in range(30)]
+    graph = read(tf_keras.Sequential([layers.Input((8,)), *chain, layers.Dense(2)]))
+    split = split_activations(graph)
+    names = solvable(split, find_groups(graph).groups)
+    frontier = Frontier(split, names, [[np.ones((4, 8), "float32")]])
+    part = frontier.part(graph, split, names[-1])
+    assert len(part.graph.nodes) < len(split.nodes) / 2
 
 
 def test_a_cut_holds_only_as_long_as_the_layers_before_it_do():
