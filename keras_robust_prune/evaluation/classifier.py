@@ -12,6 +12,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.adapters import KerasAdapter, ModelAdapter
 from keras_robust_prune.evaluation.logits import PROBABILITIES
 from keras_robust_prune.evaluation.losses import wrong_log_odds
+from keras_robust_prune.keras_io.compiling import gradients
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,11 +100,7 @@ class Classifier:
         return np.concatenate(found)
 
     def _gradient(self, rows: Any, labels: Any) -> Any:
-        tf = backends.tensorflow()
-        with tf.GradientTape() as tape:
-            tape.watch(rows)
-            loss = wrong_log_odds(self.tensor(rows), labels)
-        return tape.gradient(loss, rows, unconnected_gradients="zero")
+        return gradients(wrong_log_odds(self.tensor(rows), labels), [rows])[0]
 
     def by_rows(self, function: Any, signature: Sequence[Any], num_rows: int) -> Any:
         """A function compiled for the replicas that the network is on; see `Replicas.by_rows`."""

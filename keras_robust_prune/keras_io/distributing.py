@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from keras_robust_prune import backends
+from keras_robust_prune.keras_io.compiling import compiled
 
 Result = TypeVar("Result")
 
@@ -117,15 +118,9 @@ class Replicas:
         """
         tf, strategy = backends.tensorflow(), self._strategy
         if strategy is None:
-            if signature is None:
-                return tf.function(function, autograph=False, reduce_retracing=True)
-            compiled = tf.function(function, input_signature=signature, autograph=False)
-            return compiled.get_concrete_function()
-        each = tf.function(
-            lambda *given: strategy.run(function, args=given),
-            autograph=False,
-            reduce_retracing=True,
-        )
+            options = {} if signature else {"reduce_retracing": True}
+            return compiled(function, signature, **options)
+        each = compiled(lambda *given: strategy.run(function, args=given), reduce_retracing=True)
 
         def spread(*given: Any) -> Any:
             count = int(given[0].shape[0])

@@ -26,7 +26,7 @@ from keras_robust_prune.methods.timing import INPUTS_SHARE, Speed, measured_spee
 from keras_robust_prune.surgery.groups import ChannelGroup
 from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.gaussian import propagate
-from keras_robust_prune.synthesis.kinds import Expected, Kind, Synthesis, judged
+from keras_robust_prune.synthesis.kinds import PHOTOGRAPHS, Expected, Kind, Synthesis, judged
 from keras_robust_prune.synthesis.synthesis import FEWEST
 
 MANY = 512  # real inputs that need no synthetic ones beside them
@@ -139,7 +139,7 @@ class Run:
     @property
     def num_photographs(self) -> int:
         """How many of the inputs are crops of the package's photographs."""
-        return sum(len(kind.arrays[0]) for kind in self.kinds if kind.name == "photographs")
+        return sum(len(kind.arrays[0]) for kind in self.kinds if kind.name == PHOTOGRAPHS)
 
     @property
     def samples(self) -> dict[str, np.ndarray]:

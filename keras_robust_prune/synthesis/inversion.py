@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Node, Ref
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import cosine, stepped
+from keras_robust_prune.keras_io.compiling import compiled, gradients
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.layers.base import layer_type
 from keras_robust_prune.reporting.progress import Progress
@@ -120,7 +121,7 @@ def one_step(
             return _matched(probe, units, none, spaces, known, targets, each, 0.01, 0)[0]
         return _climbed(probe, units, spaces, targets, each)
 
-    return cast("Callable[[], Any]", tf.function(step, autograph=False))
+    return compiled(step)
 
 
 def _stacked(batches: Sequence[Sequence[np.ndarray]]) -> list[Any]:
@@ -154,19 +155,14 @@ def _climbed(
 ) -> list[Any]:
     """Inputs after a step towards their classes."""
     tf = backends.tensorflow()
-    with tf.GradientTape() as tape:
-        tape.watch(units)
-        loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
-    gradients = tape.gradient(loss, units)
+    loss = tf.reduce_sum(_confusion(probe(_raw(units, spaces)), targets))
     return [
-        _ascent_step(tf, unit, gradient, pace, space)
-        for unit, gradient, space in zip(units, gradients, spaces, strict=True)
+        unit if gradient is None else _ascent_step(tf, unit, gradient, pace, space)
+        for unit, gradient, space in zip(units, gradients(loss, units, "none"), spaces, strict=True)
     ]
 
 
 def _ascent_step(tf: Any, unit: Any, gradient: Any, size: Any, space: InputSpec) -> Any:
-    if gradient is None:
-        return unit
     each = (-1,) + (1,) * len(space.shape)
     axes = list(range(1, 1 + len(space.shape)))
     scale = tf.sqrt(tf.reduce_mean(tf.square(gradient), axes, keepdims=True)) + 1e-12
@@ -261,13 +257,10 @@ def _matched(
 ) -> tuple[list[Any], list[Any], Any]:
     """Inputs after a step of Adam against `mismatch`, their moments, and the distance to every BatchNorm before it."""
     tf = backends.tensorflow()
-    with tf.GradientTape() as tape:
-        tape.watch(units)
-        loss, apart = mismatch(probe, units, spaces, known, targets, weight)
-    gradients = tape.gradient(loss, units, unconnected_gradients="zero")
+    loss, apart = mismatch(probe, units, spaces, known, targets, weight)
     moved = [
         stepped(unit, gradient, slot, rate, number, beta_2=0.99)
-        for unit, gradient, slot in zip(units, gradients, slots, strict=True)
+        for unit, gradient, slot in zip(units, gradients(loss, units), slots, strict=True)
     ]
     units = [tf.clip_by_value(unit, 0.0, 1.0) for unit, _ in moved]
     return units, [slot for _, slot in moved], tf.stack(apart)

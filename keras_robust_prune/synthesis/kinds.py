@@ -36,7 +36,8 @@ _PICTURE_WORK = 1.2e11
 _FEWEST_PICTURES, _MOST_PICTURES = 128, 2_000
 _ENOUGH = 256  # inverted inputs that need no better
 _NEAR = 0.5  # distance up to which pictures look like a network's data
-CHOICES = ("auto", "inverted", "photographs", "procedural")
+PHOTOGRAPHS = "photographs"
+CHOICES = ("auto", "inverted", PHOTOGRAPHS, "procedural")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class Kind:
     @property
     def is_picture(self) -> bool:
         """Whether these inputs are neither shaped by a network nor given."""
-        return self.name in ("photographs", "procedural")
+        return self.name in (PHOTOGRAPHS, "procedural")
 
     def __str__(self) -> str:
         distance = "" if np.isnan(self.distance) else f"distance {self.distance:.3g}, "
@@ -110,7 +111,7 @@ class Synthesis:
         drawn = len(spaces) == 1 and is_picture(spaces[0])
         inverted = self.num_inputs or usual_count(work_of(split))
         pictures = (self.num_inputs or _num_pictures(split)) if drawn else 0
-        if self.kinds == "photographs":
+        if self.kinds == PHOTOGRAPHS:
             return Expected(0, pictures, 0.0, pictures)
         few = _few(split) and pictures and self.kinds != "inverted"
         steps = steps_per_input(split, spaces) if self.invert else 0.0
@@ -169,20 +170,20 @@ def synthesize(
     """
     spaces = input_specs(graph, input_range)
     drawn = len(spaces) == 1 and is_picture(spaces[0])
-    if choice == "photographs" and not drawn:
+    if choice == PHOTOGRAPHS and not drawn:
         raise ValueError(
             "synthesis is 'photographs', but the network does not take one picture of one or three channels."
             " Leave it at 'auto'."
         )
     split = split_activations(graph)
     found = []
-    if choice != "photographs":
+    if choice != PHOTOGRAPHS:
         made = synthetic_inputs(
             graph, input_range, count, seed, verbose, invert, choice == "auto", strategy
         )
         found.append(judged(split, "inverted", made.arrays))
     if drawn and choice != "inverted":
-        name = "procedural" if choice == "procedural" else "photographs"
+        name = "procedural" if choice == "procedural" else PHOTOGRAPHS
         pictures = _pictures(split, spaces[0], name, count, seed)
         # Where nothing is stored, the distance is NaN, and nothing says that they look like the data.
         if choice != "auto" or pictures.distance <= _NEAR:
@@ -206,7 +207,7 @@ def _few(graph: Graph) -> bool:
 def _pictures(split: Graph, space: InputSpec, name: str, count: int | None, seed: int) -> Kind:
     """Pictures of one kind; of twice as many those that spread evenly over the dense network's classes."""
     count = count or _num_pictures(split)
-    draw = crops if name == "photographs" else procedural
+    draw = crops if name == PHOTOGRAPHS else procedural
     pool = space.raw(draw(space, 2 * count, np.random.default_rng([seed, 7])))
     classes, entropy = _classes(split, [pool])
     chosen = spread(classes, count, np.random.default_rng([seed, 8]))

@@ -22,6 +22,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import cosine
+from keras_robust_prune.keras_io.compiling import gradients
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.pictures import is_picture
@@ -125,10 +126,8 @@ def _step(
     tf = backends.tensorflow()
     *targets, rate = given
     number = tf.shape(unit)[0]
-    with tf.GradientTape() as tape:
-        tape.watch(unit)
-        loss, apart = inversion.mismatch(probe, [unit], [space], known, targets, tf.ones(number))
-    moved = tf.clip_by_value(unit - rate * tf.sign(tape.gradient(loss, unit)), 0.0, 1.0)
+    loss, apart = inversion.mismatch(probe, [unit], [space], known, targets, tf.ones(number))
+    moved = tf.clip_by_value(unit - rate * tf.sign(gradients(loss, [unit])[0]), 0.0, 1.0)
     return [moved, tf.tile(tf.stack(apart)[None], (number, 1))]
 
 

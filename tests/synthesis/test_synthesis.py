@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from networks import network
 
+from keras_robust_prune import backends
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.layers.splitting import split_activations
+from keras_robust_prune.synthesis import inversion
 from keras_robust_prune.synthesis.priors import smooth_noise, start
-from keras_robust_prune.synthesis.probe import ActivationProbe
+from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 from keras_robust_prune.synthesis.synthesis import synthetic_inputs
 
 
@@ -43,6 +45,23 @@ def test_tokens_are_whole_numbers_that_the_embedding_knows():
     np.testing.assert_array_equal(made, np.round(made))
     assert made.min() >= 0
     assert made.max() < space.num_tokens
+
+
+@pytest.mark.slow
+def test_one_seed_gives_the_same_bits_on_networks_of_many_normalizations():
+    """More than two gradients meet at every convolution: their sum must not depend on which comes first."""
+    tf_keras = backends.tf_keras()
+    tf_keras.utils.set_random_seed(0)
+    applications, shape = tf_keras.applications, (64, 64, 3)
+    model = applications.MobileNetV2(weights=None, input_shape=shape, classes=10, alpha=0.35)
+    split = split_activations(read(model))
+    spaces = input_specs(split, (-1.0, 1.0))
+    made = [
+        inversion.match(split, logit_refs(split), spaces, 64, np.random.default_rng(0))[0][0]
+        for _ in range(3)
+    ]
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
 
 
 def test_matching_comes_nearer_to_the_stored_statistics_than_the_prior():

@@ -14,6 +14,7 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.attacks.threat import Threat
 from keras_robust_prune.evaluation.classifier import Classifier
 from keras_robust_prune.evaluation.losses import LOSSES, margin
+from keras_robust_prune.keras_io.compiling import gradients
 from keras_robust_prune.reporting.progress import Progress
 
 # Shape, type and value of a further argument of a compiled attack.
@@ -54,13 +55,9 @@ class Ascent:
 
     def loss_and_gradient(self, point: Any, ball: Ball) -> tuple[Any, Any, Any]:
         """Loss and margin `(num_inputs,)` and the loss's gradient at `point`."""
-        tf = backends.tensorflow()
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            logits = self._classifier.tensor(point * ball.scale)
-            loss = self._loss(logits, ball.labels, ball.targets)
-        gradient = tape.gradient(loss, point, unconnected_gradients="zero")
-        return loss, margin(logits, ball.labels), gradient
+        logits = self._classifier.tensor(point * ball.scale)
+        loss = self._loss(logits, ball.labels, ball.targets)
+        return loss, margin(logits, ball.labels), gradients(loss, [point])[0]
 
     def margin(self, point: Any, ball: Ball) -> Any:
         """Margin `(num_inputs,)` at `point`."""

@@ -13,6 +13,7 @@ from keras_robust_prune import backends, memory
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import Adam, cosine
+from keras_robust_prune.keras_io.compiling import compiled, gradients
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations, split_strides
@@ -23,9 +24,9 @@ from keras_robust_prune.synthesis.perturbation import radius
 from keras_robust_prune.synthesis.probe import ActivationProbe, bytes_per_input, logit_refs, scores
 
 _BATCH, _RATE = 64, 2e-3
-_LARGE_BATCH, _LARGE_RATE = 32, 5e-4  # where inputs stay where they are
+_LARGE_BATCH, _LARGE_RATE = 32, 1e-4  # where inputs stay where they are
 _LARGE_WORK, _LARGE_FEWEST, _LARGE_MOST = 4e13, 40, 200
-_REPEATS = 4  # how often a batch whose dense answers are known comes again
+_REPEATS = 2  # how often a batch whose dense answers are known comes again
 _MOST_ANSWERED = 128  # batches whose answers are remembered
 _WORK = 5e12  # multiplications that training may take
 _FEWEST, _MOST = 50, 6000
@@ -76,11 +77,14 @@ def batch_passes(share: float, perturb: bool) -> tuple[float, float]:
 
     Example:
         >>> batch_passes(0.5, True), batch_passes(0.5, False)
-        ((64.0, 80.0), (-8.0, 32.0))
+        ((64.0, 80.0), (0.0, 32.0))
     """
     if perturb:
         return _BATCH * (1.5 - share), _BATCH * 2.5 * share
     return _LARGE_BATCH * (1 / _REPEATS - share), _LARGE_BATCH * 2.0 * share
+
+
+Draw = Callable[[InputSpec, int, np.random.Generator], np.ndarray]
 
 
 class LastMap(NamedTuple):
@@ -109,6 +113,7 @@ class Course:
         shares: Sequence[float] = (),
         last: LastMap | None = None,
         strategy: Any = None,
+        draws: Sequence[Draw | None] = (),
     ) -> None:
         self.pruned, self.seed = pruned, seed
         self.replicas = Replicas(strategy)
@@ -134,14 +139,13 @@ class Course:
         self.num_steps = math.ceil(steps * _usual_batch(perturb) / self.batch_size)
         weight = np.maximum(np.asarray(shares or [1.0] * len(sources), float), 1e-3)
         self.shares = weight / weight.sum()
+        self.draws = () if perturb else draws
         self.answers: dict[int, list[np.ndarray]] = {}
         self.inputs = [np.concatenate(same) for same in zip(*sources, strict=True)]
         self.counts = np.array([len(source[0]) for source in sources])
-        tf = backends.tensorflow()
-        self.gradients = tf.function(
-            lambda *given: self.replicas.run(self._gradients, given), autograph=False
-        )
-        self.asked = tf.function(lambda *x: self._targets(list(x)), autograph=False)
+        self.gradients = compiled(lambda *given: self.replicas.run(self._gradients, given))
+        self.asked = compiled(lambda *x: self._targets(list(x)))
+        self.attacked = compiled(lambda *x: self._adversarial(list(x)))
 
     def _targets(self, tensors: Sequence[Any]) -> list[Any]:
         """The dense network's answers: logits, and of its last map the channels that the pruned network has."""
@@ -177,16 +181,14 @@ class Course:
         """One step of the gradient's sign against the student's agreement with the teacher."""
         tf = backends.tensorflow()
         labels = [tf.argmax(scores(z), -1) for z in self.teacher(tensors)[: self.num_logits]]
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            found = [scores(z) for z in self.student(tensors)[: self.num_logits]]
-            loss = tf.add_n(
-                [
-                    tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, score))
-                    for label, score in zip(labels, found, strict=True)
-                ]
-            )
-        signs = [None if g is None else tf.sign(g) for g in tape.gradient(loss, tensors)]
+        found = [scores(z) for z in self.student(tensors)[: self.num_logits]]
+        loss = tf.add_n(
+            [
+                tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, score))
+                for label, score in zip(labels, found, strict=True)
+            ]
+        )
+        signs = [None if g is None else tf.sign(g) for g in gradients(loss, tensors, "none")]
         return self._moved(tensors, signs)
 
     def _random(self, tensors: Sequence[Any], key: Any) -> list[Any]:
@@ -220,10 +222,9 @@ class Course:
             attacked = self._adversarial([x[:half] for x in batch])
             shaken = self._random([x[half:] for x in batch], key)
             batch = [tf.concat(pair, 0) for pair in zip(attacked, shaken, strict=True)]
-        with tf.GradientTape() as tape:
-            loss = self._loss(batch, targets) / self.replicas.count
-        gradients = tape.gradient(loss, self.weights, unconnected_gradients="zero")
-        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+        loss = self._loss(batch, targets) / self.replicas.count
+        found = gradients(loss, self.weights)
+        return loss, [tf.convert_to_tensor(gradient) for gradient in found]
 
     def batch(self, number: int, num_steps: int) -> tuple[Any, ...]:
         """What one step is given: the key of its noise, mixtures of inputs of all kinds, and their answers if known.
@@ -238,7 +239,8 @@ class Course:
         kind = rng.choice(len(self.counts), (2, self.batch_size), p=self.shares)
         rows = starts[kind] + rng.integers(0, self.counts[kind])
         pairs = zip(self.inputs, self.spaces, strict=True)
-        mixtures = [tf.constant(mixed(x, rows, space, rng)) for x, space in pairs]
+        found = [(self._drawn(x[rows], kind, space, rng), space) for x, space in pairs]
+        mixtures = [tf.constant(mixed(x, space, rng)) for x, space in found]
         key = tf.constant([self.seed, number], tf.int32)
         if self.radius:
             return (key, *self.replicas.shards(mixtures))
@@ -246,6 +248,15 @@ class Course:
             self.answers[number] = [np.asarray(z, np.float16) for z in self.asked(*mixtures)]
         known = [tf.constant(z, tf.float32) for z in self.answers[number]]
         return (key, *self.replicas.shards([*mixtures, *known]))
+
+    def _drawn(
+        self, x: np.ndarray, kind: np.ndarray, space: InputSpec, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Inputs of given kinds, those of which there are always more drawn anew."""
+        for index, draw in enumerate(self.draws):
+            if draw is not None:
+                x[kind == index] = space.raw(draw(space, int((kind == index).sum()), rng))
+        return x
 
     def rate_of(self, number: int, num_steps: int) -> float:
         """The rate of a step: rising for the first, then falling to 0 as a cosine."""
@@ -257,14 +268,14 @@ class Course:
         tf = backends.tensorflow()
 
         def on_all(rate: Any, number: Any, *given: Any) -> None:
-            _, gradients = self.replicas.run(self._gradients, given)
-            adam.apply(gradients, rate, number)
+            _, found = self.replicas.run(self._gradients, given)
+            adam.apply(found, rate, number)
 
-        compiled = tf.function(on_all, autograph=False)
+        taken = compiled(on_all)
 
         def step(number: int, num_steps: int) -> None:
             rate = tf.constant(self.rate_of(number, num_steps), tf.float32)
-            compiled(rate, tf.constant(number), *self.batch(number, num_steps))
+            taken(rate, tf.constant(number), *self.batch(number, num_steps))
 
         return step
 
@@ -297,11 +308,11 @@ class Course:
         """How many steps fit into a time, at most 6,000, by the time that some take which change nothing."""
         began = time.monotonic()
         self.gradients(*self.batch(0, _MOST))
-        compiled = time.monotonic()
+        traced = time.monotonic()
         for number in range(1, 1 + _TIMED):
             float(self.replicas.local(self.gradients(*self.batch(number, _MOST))[0]))
-        each = (time.monotonic() - compiled) / _TIMED
-        left = seconds - 2 * (compiled - began) - _TIMED * each
+        each = (time.monotonic() - traced) / _TIMED
+        left = seconds - 2 * (traced - began) - _TIMED * each
         return int(np.clip(left / max(each, 1e-6), 1, _MOST))
 
     def errors(self, sources: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -315,7 +326,7 @@ class Course:
             part = [tf.constant(x[k : k + size]) for x in inputs]
             losses.append(float(self._loss(part)))
             if self.radius:
-                losses.append(float(self._loss(self._adversarial(part))))
+                losses.append(float(self._loss(self.attacked(*part))))
         return float(np.mean(losses))
 
     def values(self) -> list[np.ndarray]:
@@ -345,18 +356,15 @@ class Course:
         )
 
 
-def mixed(
-    x: np.ndarray, rows: np.ndarray, space: InputSpec, rng: np.random.Generator
-) -> np.ndarray:
+def mixed(x: np.ndarray, space: InputSpec, rng: np.random.Generator) -> np.ndarray:
     """A batch of mixtures of two inputs: a few hundred would be overfitted, mixtures are many more.
 
     Args:
-        x: the inputs, `(count, *shape)`.
-        rows: which are mixed, `(2, batch)`; of each mixture the first makes up at least half.
+        x: what is mixed, `(2, batch, *shape)`; of each mixture the first makes up at least half.
         space: what an input may be; tokens stay as they are.
         rng: of the shares.
     """
-    one, other = x[rows[0]], x[rows[1]]
+    one, other = x
     if space.num_tokens:
         return one
     share = rng.uniform(0.5, 1.0, (len(one),) + (1,) * (one.ndim - 1)).astype(one.dtype)

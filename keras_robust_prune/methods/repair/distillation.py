@@ -3,8 +3,8 @@
 No label and no loss of the user's is involved: the targets are the dense network's logits. The inputs are synthetic (or
 real unlabelled) ones, half of every batch moved at random, half adversarially against the pruned network, within a
 radius that is measured on the network itself. On large networks, where moving them would take half of the time, inputs
-stay where they are, dense answers are computed once, and the last map before pooling is a target too. Held-out inputs
-of every kind decide how far of the way is gone.
+stay where they are, the last map before pooling is a target too, and crops of photographs are drawn anew for every
+batch. Held-out inputs of every kind decide how far of the way is gone.
 
 Reference:
     [Wang et al., 2022](https://arxiv.org/abs/2203.14195) find the last map before pooling the best target for few
@@ -25,6 +25,7 @@ from keras_robust_prune.layers.base import known_size
 from keras_robust_prune.methods.problem import PruningState
 from keras_robust_prune.methods.repair.course import (
     Course,
+    Draw,
     LastMap,
     batch_passes,
     cost_of,
@@ -37,6 +38,8 @@ from keras_robust_prune.methods.timing import Speed
 from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, entries_left
 from keras_robust_prune.surgery.embedding import embed
+from keras_robust_prune.synthesis.kinds import PHOTOGRAPHS
+from keras_robust_prune.synthesis.pictures import crops
 from keras_robust_prune.synthesis.probe import logit_refs
 
 _LARGE = 1.5e8  # multiplications of the dense network from which inputs stay where they are
@@ -97,6 +100,7 @@ class Distillation(Repair):
             last=last_map(run, state),
             stages=problem.stages,
             strategy=problem.strategy,
+            draws=[crops if kind.name == PHOTOGRAPHS else None for kind in run.kinds],
         )
         graph = state.graph
         if done.kept:
@@ -177,6 +181,7 @@ def distil(
     last: LastMap | None = None,
     stages: Stages = NONE,
     strategy: Any = None,
+    draws: Sequence[Draw | None] = (),
 ) -> Distilled:
     """Train the pruned network to give the dense one's logits.
 
@@ -196,6 +201,8 @@ def distil(
         last: the last map before pooling, a further target where inputs are not moved.
         stages: what an interrupted run had done of it.
         strategy: of `tf.distribute`, over whose replicas batches are spread; None for one.
+        draws: per kind what gives more of its inputs, in [0, 1] between their bounds, for every batch where inputs are
+            not moved; None where `sources` are all there are, and for all if empty.
 
     Returns:
         The result, with a decision taken on inputs that training did not see.
@@ -203,7 +210,7 @@ def distil(
     if perturb is None:
         perturb = num_macs(dense) < _LARGE
     wanted = None if perturb else last
-    course = Course(dense, pruned, sources, spaces, perturb, seed, shares, wanted, strategy)
+    course = Course(dense, pruned, sources, spaces, perturb, seed, shares, wanted, strategy, draws)
     before, start = course.errors(held), course.values()
     steps = course.train(num_steps, seconds, verbose, stages)
     end, found = course.values(), {0.0: before}

@@ -125,7 +125,7 @@ def test_inputs_that_stay_are_answered_once_and_the_map_is_learnt_too():
     used, held = run.inputs
     assert [kind.name for kind in run.kinds if kind.is_picture] == ["procedural"]
     course = Course(dense, small, used, run.spaces, False, 0, [1.0, 0.5], last_map(run, state))
-    first, again = course.batch(1, 40), course.batch(11, 40)  # 40 steps take 10 batches, four times
+    first, again = course.batch(1, 40), course.batch(21, 40)  # 40 steps take 20 batches, twice
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
     assert sorted(course.answers) == [1]
@@ -165,6 +165,32 @@ def test_kinds_count_by_their_share_however_many_inputs_they_have():
     course = Course(run.problem.graph, small, [[one], [other]], run.spaces, False, 0, [1.0, 0.25])
     drawn = [np.asarray(course.batch(k, 400)[1]).mean() for k in range(40)]
     assert np.mean(drawn) == pytest.approx(0.25 / 1.25, abs=0.03)
+
+
+@pytest.mark.parametrize(("perturb", "expected"), [(False, 0.8), (True, 0.0)])
+def test_what_can_be_drawn_anew_is_where_inputs_stay(perturb, expected):
+    """Black inputs of two kinds, of which the first, four of five, is drawn anew and white."""
+    run, state = pruned_once()
+    small = cut(state.graph, run.problem.groups, state.plan)
+    (space,) = run.spaces
+    black = [np.full((4, *space.shape), -1.0, "float32")]
+
+    def white(space, count, rng):
+        return np.ones((count, *space.shape), "float32")
+
+    course = Course(
+        run.problem.graph,
+        small,
+        [black, black],
+        run.spaces,
+        perturb,
+        0,
+        [1.0, 0.25],
+        draws=[white, None],
+    )
+    units = [(np.asarray(course.batch(k, 400)[1]) + 1) / 2 for k in range(20)]
+    assert np.mean(units) == pytest.approx(expected, abs=0.05)
+    assert (black[0] == -1.0).all()
 
 
 def test_what_is_trained_has_no_one_pixel_convolution_with_strides():
