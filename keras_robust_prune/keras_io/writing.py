@@ -112,6 +112,9 @@ def save(model: Any, path: str | Path, overwrite: bool = False) -> None:
                 draft.write_bytes(_hdf5(model))
             elif kind is SAVED_MODEL:
                 model.save(draft, save_format="tf")
+            elif backends.keras_name(model) == "tf_keras":
+                # By the name alone it would write HDF5 from the second time on in a thread that is not the main one.
+                model.save(draft, save_format="keras_v3")
             else:
                 model.save(draft)
         except (OSError, ValueError, TypeError):

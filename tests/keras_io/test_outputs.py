@@ -154,6 +154,17 @@ def test_one_of_many_threads_wins_and_nothing_is_half(name: str, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["m.h5", "m.keras", "m"])
+def test_a_thread_that_writes_a_second_time_writes_the_same_kind(name: str, tmp_path: Path) -> None:
+    """Of two files that one thread saves, tf_keras makes the second `.keras` an HDF5 file."""
+    model = network("mlp")
+    places = [tmp_path / folder / name for folder in "ab"]
+    with ThreadPoolExecutor(1) as pool:
+        list(pool.map(lambda place: writing.save(model, place), places))
+    kind = outputs.model_kind(name)
+    assert [outputs.recognised(kind, place) for place in places] == [True, True]
+
+
 def killed_while(act: str, folder: Path) -> None:
     """A process that is killed inside `replacing`."""
     program = f"""

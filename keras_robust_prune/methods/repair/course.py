@@ -132,8 +132,9 @@ class Course:
         self.batch_size = self.replicas.even(_batch_size(self.student.graph, perturb))
         self.rate = _RATE if perturb else _LARGE_RATE
         self.scales = self._scales(first)
-        logits = ActivationProbe(teacher, logit_refs(teacher))
-        self.radius = radius(logits, first, spaces) if perturb else 0.0
+        self.radius = 0.0
+        if perturb:
+            self.radius = radius(ActivationProbe(teacher, logit_refs(teacher)), first, spaces)
         steps = usual_steps(cost_of(dense, perturb), cost_of(pruned, perturb), perturb)
         # A batch that memory makes smaller takes more steps: as many inputs are seen.
         self.num_steps = math.ceil(steps * _usual_batch(perturb) / self.batch_size)
