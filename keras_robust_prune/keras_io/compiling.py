@@ -28,8 +28,8 @@ def compiled(
 
     Example:
         >>> import tensorflow as tf
-        >>> float(compiled(lambda x: x + 1.0)(tf.constant(2.0)))
-        3.0
+        >>> float(compiled(lambda x: gradients(x * x, [x])[0])(tf.constant(3.0)))
+        6.0
     """
     made = backends.tensorflow().function(
         function, input_signature=signature, autograph=False, **options

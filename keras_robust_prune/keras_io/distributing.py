@@ -118,8 +118,7 @@ class Replicas:
         """
         tf, strategy = backends.tensorflow(), self._strategy
         if strategy is None:
-            options = {} if signature else {"reduce_retracing": True}
-            return compiled(function, signature, **options)
+            return compiled(function, signature, reduce_retracing=True)
         each = compiled(lambda *given: strategy.run(function, args=given), reduce_retracing=True)
 
         def spread(*given: Any) -> Any:

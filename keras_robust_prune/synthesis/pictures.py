@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from keras_robust_prune.synthesis.priors import smooth_noise
 _SMALLEST = 8  # pixels of a side below which an input is no picture
 _LEAST = (1, 1, 0, 0)  # height, width, left and top of a crop
 _LEAVES = 160  # of one picture of dead leaves
+
+Draw = Callable[[InputSpec, int, np.random.Generator], np.ndarray]
 
 
 def is_picture(space: InputSpec) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,13 @@ from keras_robust_prune.keras_io.adam import cosine
 from keras_robust_prune.keras_io.compiling import gradients
 from keras_robust_prune.keras_io.distributing import Replicas
 from keras_robust_prune.synthesis import inversion
-from keras_robust_prune.synthesis.pictures import is_picture
+from keras_robust_prune.synthesis.pictures import Draw, is_picture
 from keras_robust_prune.synthesis.probe import ActivationProbe
 
 _LARGE = 96  # pixels of the shorter side from which this pays
 WINDOWED, WHOLE = 16, 6  # steps; where a network takes one size only, `_WHOLE_ONLY`
 _WHOLE_ONLY = 12
 _RATE, _LAST_RATE = 0.05, 0.002  # of a step, as a share of the range
-
-Draw = Callable[[InputSpec, int, np.random.Generator], np.ndarray]
 
 
 def is_large(space: InputSpec) -> bool:

@@ -21,6 +21,7 @@ from keras_robust_prune.methods.stages import Stage, Stages
 from keras_robust_prune.reporting.progress import Progress
 from keras_robust_prune.surgery.costs import num_macs, work_of
 from keras_robust_prune.synthesis.perturbation import radius
+from keras_robust_prune.synthesis.pictures import Draw
 from keras_robust_prune.synthesis.probe import ActivationProbe, bytes_per_input, logit_refs, scores
 
 _BATCH, _RATE = 64, 2e-3
@@ -82,9 +83,6 @@ def batch_passes(share: float, perturb: bool) -> tuple[float, float]:
     if perturb:
         return _BATCH * (1.5 - share), _BATCH * 2.5 * share
     return _LARGE_BATCH * (1 / _REPEATS - share), _LARGE_BATCH * 2.0 * share
-
-
-Draw = Callable[[InputSpec, int, np.random.Generator], np.ndarray]
 
 
 class LastMap(NamedTuple):

@@ -25,7 +25,6 @@ from keras_robust_prune.layers.base import known_size
 from keras_robust_prune.methods.problem import PruningState
 from keras_robust_prune.methods.repair.course import (
     Course,
-    Draw,
     LastMap,
     batch_passes,
     cost_of,
@@ -39,7 +38,7 @@ from keras_robust_prune.surgery.costs import num_macs
 from keras_robust_prune.surgery.cutting import cut, entries_left
 from keras_robust_prune.surgery.embedding import embed
 from keras_robust_prune.synthesis.kinds import PHOTOGRAPHS
-from keras_robust_prune.synthesis.pictures import crops
+from keras_robust_prune.synthesis.pictures import Draw, crops
 from keras_robust_prune.synthesis.probe import logit_refs
 
 _LARGE = 1.5e8  # multiplications of the dense network from which inputs stay where they are
