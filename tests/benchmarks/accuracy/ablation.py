@@ -9,26 +9,15 @@ says, and leaves the network as large as it was.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 
 from absl import flags
 
-from keras_robust_prune import backends
-from keras_robust_prune.keras_io.reading import build, read
-from keras_robust_prune.methods.budgets import Uniform
-from keras_robust_prune.methods.by_cost import ByCost
-from keras_robust_prune.methods.problem import Method, Problem, PruningState
-from keras_robust_prune.methods.registry import method_for
-from keras_robust_prune.methods.repair.distillation import Distillation
-from keras_robust_prune.methods.repair.least_squares import LeastSquares
-from keras_robust_prune.methods.robust import Robust
-from keras_robust_prune.methods.selectors import AtRandom, LeastNorm
+from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.cutting import cut
-from keras_robust_prune.surgery.plan import Plan
-from keras_robust_prune.synthesis.kinds import Synthesis
 from tests.benchmarks import zoo
+from tests.benchmarks.accuracy.variants import variants
 from tests.benchmarks.benchmark import Benchmark
 
 DEFAULT = ["mnist_mlp:units:.5", "mnist_mlp:units:.75"]
@@ -36,53 +25,6 @@ DEFAULT += ["mnist_robust_cnn:units:.75", "mnist_robust_cnn:macs:.75"]
 CASES = flags.DEFINE_list("cases", DEFAULT, "network:measure:target of every case.")
 VARIANTS = flags.DEFINE_list("variants", [], "Which variants; all if empty.")
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Which seeds.")
-
-
-@dataclasses.dataclass(frozen=True)
-class TfmotMasks:
-    """tfmot's magnitude masks on every kernel, without the training they are made for."""
-
-    name: str = "tfmot magnitude masks"
-
-    def steps(self, problem: Problem) -> Iterator[PruningState]:
-        """One state with an empty plan."""
-        sparsity = backends.tfmot().sparsity.keras
-        schedule = sparsity.ConstantSparsity(problem.target, begin_step=0, frequency=1)
-        model = sparsity.prune_low_magnitude(build(problem.graph), schedule)
-        masked = {}
-        for layer in model.layers:
-            if hasattr(layer, "pruning_obj"):
-                layer.pruning_step.assign(0)
-                layer.pruning_obj.conditional_mask_update()
-                for weight, mask_of, _ in layer.pruning_vars:
-                    name = weight.name.split("/")[-1].split(":")[0]
-                    masked[layer.layer.name, name] = (weight * mask_of).numpy()
-        plan = Plan.empty(problem.groups)
-        yield PruningState(1, problem.graph.with_weights(masked), plan)
-
-
-def variants() -> dict[str, tuple[Method, dict[str, object]]]:
-    """Compositions and changes of the problem, by what is different."""
-    solved, trained = LeastSquares(), Distillation()
-    return {
-        "robust": (Robust(), {}),
-        "no distillation": (Robust(repair=(solved,)), {}),
-        "no least squares": (Robust(repair=(trained,)), {}),
-        "no repair": (Robust(repair=()), {}),
-        "no perturbed inputs": (Robust(repair=(solved, Distillation(perturb=False))), {}),
-        "noise instead of inversion": (Robust(synthesis=Synthesis(invert=False)), {}),
-        "uniform budgets": (Robust(budget=Uniform()), {}),
-        "budgets without BatchNorm's memory": (Robust(budget=ByCost(activity=False)), {}),
-        "budgets by local costs": (Robust(budget=ByCost(at_outputs=False)), {}),
-        "random choice with repair": (Robust(selector=AtRandom()), {}),
-        "norm choice with repair": (Robust(selector=LeastNorm()), {}),
-        "four steps": (Robust(), {"step": "quarter"}),
-        "weights alone (T0)": (Robust(), {"calibration": "weights"}),
-        "norm": (method_for("norm"), {}),
-        "random": (method_for("random"), {}),
-        "paper": (method_for("paper"), {}),
-        "tfmot magnitude masks": (TfmotMasks(), {}),
-    }
 
 
 def cases() -> Iterator[dict[str, str]]:

@@ -4,7 +4,8 @@
     python -m tests.benchmarks imagenet --rows=macs:.3:T1:norm,macs:.3:T1:reconstruct,macs:.3:T2:default
 
 A row is measure:target:tier:variant. With T1 no image is read and all 500 are measured on; with T2 every fourth is
-calibration, and the others are measured on. Variants switch one ingredient off or exchange it, see `VARIANTS`.
+calibration (with T2-250 every second), and the others are measured on. Variants switch one ingredient off or
+exchange it, see `VARIANTS`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from absl import flags
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.methods.by_cost import ByCost
 from keras_robust_prune.methods.problem import Problem
-from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.repair.distillation import Distillation
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
 from keras_robust_prune.methods.robust import Robust
@@ -28,12 +28,13 @@ from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.kinds import Synthesis
 from tests.benchmarks import zoo
+from tests.benchmarks.accuracy.variants import variants
 from tests.benchmarks.benchmark import SHARED, Benchmark, Spent
 
 # What stands for each name; "default" is the method as it comes.
 VARIANTS: dict[str, Any] = {
+    **{name: method for name, (method, changes) in variants().items() if not changes},
     "default": Robust(),
-    "norm": method_for("norm"),
     "reconstruct": Robust(repair="reconstruct"),
     "reconstruct, photographs, no activity": Robust(
         ByCost(activity=False), repair="reconstruct", synthesis="photographs"
@@ -47,8 +48,6 @@ VARIANTS: dict[str, Any] = {
     ),
     "reconstruct, procedural": Robust(repair="reconstruct", synthesis="procedural"),
     "reconstruct, inverted": Robust(repair="reconstruct", synthesis="inverted"),
-    "photographs": Robust(synthesis="photographs"),
-    "inverted": Robust(synthesis="inverted"),
     "800 steps": Robust(repair=(LeastSquares(), Distillation(num_steps=800))),
 }
 ROWS = flags.DEFINE_list(
@@ -72,12 +71,22 @@ def cases() -> Iterator[dict[str, str]]:
             }
 
 
+def given_of(tier: str) -> np.ndarray:
+    """Which photographs are calibration, `(500,)` bool: none for T1, every fourth for T2, evenly 250 for T2-250."""
+    given = np.zeros(len(zoo.photographs()[0]), bool)
+    if tier != "T1":
+        count = int(tier.partition("-")[2] or len(given) // 4)
+        given[np.arange(count) * len(given) // count] = True
+    return given
+
+
 def measure_run(
     measure: str, target: str, tier: str, variant: str, seed: str
 ) -> Iterator[dict[str, float]]:
     """One pruning and what it kept."""
     graph = read(Path(SHARED.value) / "zoo" / "efficientnet_lite0.h5")
-    calibration = zoo.photographs()[0][::4].copy() if tier == "T2" else None
+    given = given_of(tier)
+    calibration = zoo.photographs()[0][given] if given.any() else None
     groups = find_groups(graph)
     problem = Problem(
         graph,
@@ -93,9 +102,7 @@ def measure_run(
     small = cut(state.graph, groups, state.plan)
     taken = tuple(spent)  # the images that are measured on come later: no method pays for them
     x, y = zoo.photographs()
-    if tier == "T2":
-        unseen = np.arange(len(x)) % 4 > 0
-        x, y = x[unseen], y[unseen]
+    x, y = x[~given], y[~given]
     order = np.argsort(-build(small).predict(x, batch_size=50, verbose=0), -1)[:, :5]
     numbers = (
         (order[:, 0] == y).mean(),
