@@ -6,7 +6,6 @@ Everything is computed when it is first asked for: a method whose parts read no 
 from __future__ import annotations
 
 import dataclasses
-import gc
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -181,7 +180,7 @@ class Run:
         """Let go of moments, of what they are measured from, and of the models that did it: gigabytes at times."""
         self._moments.clear()
         self.__dict__.pop("_frontiers", None)
-        gc.collect()
+        memory.reclaim()
 
     def moments(self, graph: Graph, name: str) -> Moments:
         """Second moments of what a consumer sees on a network as it stands, towards the dense one's answers.
@@ -231,7 +230,7 @@ class Run:
             pruned, parts = split, (begun, self._frontiers[1].part(graph, split, name))
         found = measure(self.dense, pruned, name, sources, problem.seed, parts, problem.strategy)
         if begun.graph.num_params > _MANY_PARAMS:
-            gc.collect()
+            memory.reclaim()
         return found
 
     @cached_property
