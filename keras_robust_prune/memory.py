@@ -9,10 +9,7 @@ else the process holds, so that the same limit gives the same result.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import math
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -83,18 +80,6 @@ def limited(gigabytes: float | None, weights: float = 0.0) -> Iterator[None]:
         yield
     finally:
         _free.reset(token)
-
-
-def reclaim() -> None:
-    """Collect what nothing holds any more, and give the pages back that the C library keeps of it.
-
-    Between large tensors glibc's heaps are full of holes, one heap for every thread: after a while 2 GB on VGG16.
-    """
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none
-        if trim is not None:
-            trim(0)
 
 
 def _left(gigabytes: float, weights: float) -> float:

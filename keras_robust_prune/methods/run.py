@@ -6,6 +6,7 @@ Everything is computed when it is first asked for: a method whose parts read no 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -78,6 +79,7 @@ class Run:
     def make_inputs(self) -> None:
         """Makes them now, as a stage of its own, not within the one that asks for them first."""
         _ = self.kinds
+        self._collect(self.dense)
 
     def _synthetic(self) -> tuple[Kind, ...]:
         """Synthetic inputs of every kind, those of the interrupted run if it had made them."""
@@ -123,7 +125,9 @@ class Run:
     @cached_property
     def speed(self) -> Speed:
         """Of this machine, measured once."""
-        return measured_speed(self.dense, self.spaces)
+        found = measured_speed(self.dense, self.spaces)
+        self._collect(self.dense)
+        return found
 
     def _within_time(self) -> Synthesis:
         """How inputs are made: fewer than usual where the time that is given asks for it."""
@@ -180,7 +184,7 @@ class Run:
         """Let go of moments, of what they are measured from, and of the models that did it: gigabytes at times."""
         self._moments.clear()
         self.__dict__.pop("_frontiers", None)
-        memory.reclaim()
+        gc.collect()
 
     def moments(self, graph: Graph, name: str) -> Moments:
         """Second moments of what a consumer sees on a network as it stands, towards the dense one's answers.
@@ -229,9 +233,13 @@ class Run:
         if not is_dense:
             pruned, parts = split, (begun, self._frontiers[1].part(graph, split, name))
         found = measure(self.dense, pruned, name, sources, problem.seed, parts, problem.strategy)
-        if begun.graph.num_params > _MANY_PARAMS:
-            memory.reclaim()
+        self._collect(begun.graph)
         return found
+
+    def _collect(self, graph: Graph) -> None:
+        """Let go of models of a graph that refer to themselves, if it is large: TensorFlow's memory only grows."""
+        if graph.num_params > _MANY_PARAMS:
+            gc.collect()
 
     @cached_property
     def _frontiers(self) -> tuple[Frontier, Frontier]:
