@@ -14,7 +14,14 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.adapters import KerasAdapter
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
-from keras_robust_prune.exporting.checking import LayerNoise, agreement, decibels, layer_noise
+from keras_robust_prune.exporting.checking import (
+    LAYER_INPUTS,
+    LayerNoise,
+    agreement,
+    decibels,
+    every_tensor,
+    layer_noise,
+)
 from keras_robust_prune.exporting.converting import convert
 from keras_robust_prune.exporting.correcting import corrected
 from keras_robust_prune.exporting.describing import describe
@@ -42,6 +49,8 @@ EQUALIZATION, BIAS, FLOAT = "equalization", "bias", "float layers"
 ADJUSTMENTS = (EQUALIZATION, BIAS)
 # An adjustment that gains less on held-out inputs is left out.
 LEAST_DECIBELS = 0.1
+# What stays below it on every input has no scale in int8.
+DEAD = 1e-6
 
 
 @dataclasses.dataclass(eq=False)
@@ -259,7 +268,10 @@ def draft_of(
         return Draft(way, content, LiteFile(content).ops())
     rows, reference = source.held_out, source
     wanted, _ = adapter.run(rows, NUM_POINTS)
-    best = _judged(source, content, wanted)
+    try:
+        best = _judged(source, content, wanted)
+    except ValueError as error:
+        raise ValueError(_does_not_run(source, way, error)) from error
     adjusted: dict[str, float] = {}
     if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
         try:
@@ -293,6 +305,22 @@ def draft_of(
         best.decibels,
         layers,
         adjusted,
+    )
+
+
+def _does_not_run(source: Source, way: Quantization, error: ValueError) -> str:
+    """Why a file that was made for nothing cannot be had, and the way out."""
+    told = f"The {way.name} file of '{source.model.name}' does not run: {error.__cause__ or error}"
+    if not way.calibrated:
+        return told
+    rows = source.held_out[:LAYER_INPUTS]
+    tensors = every_tensor(source.float_content, source.layout, rows)
+    dead = next((name for name, x in tensors.items() if x.size and np.abs(x).max() < DEAD), None)
+    if dead is None:
+        return f"{told} Use quantize='float16' or 'dynamic'."
+    return (
+        f"{told} '{dead}' is 0 on every input that was tried, and kernels have no scale for it. Remove less, check"
+        " that input_range is the model's, or use quantize='float16' or 'dynamic'."
     )
 
 

@@ -186,3 +186,24 @@ def test_a_bias_takes_what_rounding_adds_on_average() -> None:
     step = LiteFile(convert(model, quantization_for("int8"), examples)).resolution()[0]
     assert np.abs(before.mean(0) + 12.6).max() < 0.5
     assert np.abs(after.mean(0)).max() < step
+
+
+@pytest.mark.parametrize("keras", ["tf_keras", "keras"])
+def test_a_layer_that_is_always_0_is_named_where_int8_kernels_refuse_it(
+    keras: str, tmp_path: Path
+) -> None:
+    module = backends.module(keras)
+    layers = module.layers
+    below = module.initializers.Constant(-100.0)
+    chain = [
+        layers.Input((8, 8, 3)),
+        layers.Conv2D(4, 3, activation="relu", bias_initializer=below, name="dead"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2),
+    ]
+    model = module.Sequential(chain, name="sleeper")
+    place = tmp_path / "small.tflite"
+    with pytest.raises(ValueError, match=r"(?s)'sleeper' does not run: .*'.*dead.*' is 0 on every"):
+        export_tflite(model, place, "int8", input_range=(0, 1))
+    assert not place.exists()
+    export_tflite(model, place, "float16", input_range=(0, 1))  # the way out
