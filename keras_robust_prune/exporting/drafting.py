@@ -268,10 +268,7 @@ def draft_of(
         return Draft(way, content, LiteFile(content).ops())
     rows, reference = source.held_out, source
     wanted, _ = adapter.run(rows, NUM_POINTS)
-    try:
-        best = _judged(source, content, wanted)
-    except ValueError as error:
-        raise ValueError(_does_not_run(source, way, error)) from error
+    best = _running(source, way, content, wanted)
     adjusted: dict[str, float] = {}
     if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
         try:
@@ -306,6 +303,20 @@ def draft_of(
         layers,
         adjusted,
     )
+
+
+def _running(
+    source: Source, way: Quantization, content: bytes, wanted: Sequence[np.ndarray]
+) -> _Judged:
+    """The first file, judged.
+
+    Raises:
+        ValueError: it does not run; with why, and the way out.
+    """
+    try:
+        return _judged(source, content, wanted)
+    except ValueError as error:
+        raise ValueError(_does_not_run(source, way, error)) from error
 
 
 def _does_not_run(source: Source, way: Quantization, error: ValueError) -> str:

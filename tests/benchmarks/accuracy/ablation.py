@@ -17,8 +17,8 @@ from absl import flags
 from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.surgery.cutting import cut
 from tests.benchmarks import zoo
-from tests.benchmarks.accuracy.variants import variants
 from tests.benchmarks.benchmark import Benchmark
+from tests.benchmarks.variants import variants
 
 DEFAULT = ["mnist_mlp:units:.5", "mnist_mlp:units:.75"]
 DEFAULT += ["mnist_robust_cnn:units:.75", "mnist_robust_cnn:macs:.75"]

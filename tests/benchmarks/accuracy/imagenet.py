@@ -28,8 +28,8 @@ from keras_robust_prune.surgery.cutting import cut
 from keras_robust_prune.surgery.groups import find_groups
 from keras_robust_prune.synthesis.kinds import Synthesis
 from tests.benchmarks import zoo
-from tests.benchmarks.accuracy.variants import variants
 from tests.benchmarks.benchmark import SHARED, Benchmark, Spent
+from tests.benchmarks.variants import variants
 
 # What stands for each name; "default" is the method as it comes.
 VARIANTS: dict[str, Any] = {
