@@ -268,7 +268,7 @@ def draft_of(
         return Draft(way, content, LiteFile(content).ops())
     rows, reference = source.held_out, source
     wanted, _ = adapter.run(rows, NUM_POINTS)
-    best = _running(source, way, content, wanted)
+    best = _first_judged(source, way, content, wanted)
     adjusted: dict[str, float] = {}
     if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
         try:
@@ -305,7 +305,7 @@ def draft_of(
     )
 
 
-def _running(
+def _first_judged(
     source: Source, way: Quantization, content: bytes, wanted: Sequence[np.ndarray]
 ) -> _Judged:
     """The first file, judged.

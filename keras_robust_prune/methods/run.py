@@ -79,7 +79,7 @@ class Run:
     def make_inputs(self) -> None:
         """Makes them now, as a stage of its own, not within the one that asks for them first."""
         _ = self.kinds
-        self._collect(self.dense)
+        self._collect()
 
     def _synthetic(self) -> tuple[Kind, ...]:
         """Synthetic inputs of every kind, those of the interrupted run if it had made them."""
@@ -126,7 +126,7 @@ class Run:
     def speed(self) -> Speed:
         """Of this machine, measured once."""
         found = measured_speed(self.dense, self.spaces)
-        self._collect(self.dense)
+        self._collect()
         return found
 
     def _within_time(self) -> Synthesis:
@@ -233,12 +233,12 @@ class Run:
         if not is_dense:
             pruned, parts = split, (begun, self._frontiers[1].part(graph, split, name))
         found = measure(self.dense, pruned, name, sources, problem.seed, parts, problem.strategy)
-        self._collect(begun.graph)
+        self._collect()
         return found
 
-    def _collect(self, graph: Graph) -> None:
-        """Let go of models of a graph that refer to themselves, if it is large: TensorFlow's memory only grows."""
-        if graph.num_params > _MANY_PARAMS:
+    def _collect(self) -> None:
+        """Let go of models of a large network, which refer to themselves: TensorFlow's memory only grows."""
+        if self.dense.num_params > _MANY_PARAMS:
             gc.collect()
 
     @cached_property

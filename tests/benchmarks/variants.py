@@ -6,7 +6,7 @@ What is an option of a method is set; what the package always does is exchanged 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -22,7 +22,7 @@ from keras_robust_prune.methods.registry import method_for
 from keras_robust_prune.methods.repair import compensation, distillation
 from keras_robust_prune.methods.repair.distillation import Distillation
 from keras_robust_prune.methods.repair.least_squares import LeastSquares
-from keras_robust_prune.methods.repair.moments import Moments, sketch
+from keras_robust_prune.methods.repair.moments import Moments
 from keras_robust_prune.methods.robust import Robust
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.selectors import AtRandom, LeastNorm
@@ -50,20 +50,13 @@ class Exchanged:
             yield from Robust().steps(problem)
 
 
-def judged_in_sample(
-    moments: Moments,
-    weights: np.ndarray,
-    kept: np.ndarray,
-    constant: bool,
-    ridges: Sequence[float],
-) -> list[float]:
+_JUDGED = compensation._judged  # as it is where nothing is exchanged
+
+
+def judged_in_sample(moments: Moments, *given: Any) -> list[float]:
     """By ridge the error on each half of the inputs of what is solved on the same half: costs in sample."""
-    rows, weights = np.append(kept, len(weights) - 1), weights @ sketch(weights.shape[1])
-
-    def error(half: Moments, ridge: float) -> float:
-        return half.error(compensation.solve(half, weights, kept, constant, ridge), rows)
-
-    return [float(np.mean([error(half, ridge) for half in moments.halves])) for ridge in ridges]
+    alone = [dataclasses.replace(moments, halves=(half, half)) for half in moments.halves]
+    return np.mean([_JUDGED(half, *given) for half in alone], axis=0).tolist()
 
 
 def as_they_come(classes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,7 @@
 """`efficientnet_lite0` on ImageNet's photographs: what is left of its accuracy, and which ingredient does it.
 
-    python -m tests.benchmarks imagenet --shared=../shared --rows=macs:.3:T1:default
-    python -m tests.benchmarks imagenet --rows=macs:.3:T1:norm,macs:.3:T1:reconstruct,macs:.3:T2:default
+    python -m tests.benchmarks imagenet --shared=../shared --rows=macs:.3:T1:robust
+    python -m tests.benchmarks imagenet --rows=macs:.3:T1:norm,macs:.3:T1:reconstruct,macs:.3:T2:robust
 
 A row is measure:target:tier:variant. With T1 no image is read and all 500 are measured on; with T2 every fourth is
 calibration (with T2-250 every second), and the others are measured on. Variants switch one ingredient off or
@@ -31,10 +31,9 @@ from tests.benchmarks import zoo
 from tests.benchmarks.benchmark import SHARED, Benchmark, Spent
 from tests.benchmarks.variants import variants
 
-# What stands for each name; "default" is the method as it comes.
+# What stands for each name; "robust" is the method as it comes.
 VARIANTS: dict[str, Any] = {
     **{name: method for name, (method, changes) in variants().items() if not changes},
-    "default": Robust(),
     "reconstruct": Robust(repair="reconstruct"),
     "reconstruct, photographs, no activity": Robust(
         ByCost(activity=False), repair="reconstruct", synthesis="photographs"
@@ -54,6 +53,7 @@ ROWS = flags.DEFINE_list(
     "rows", ["macs:.3:T1:reconstruct; photographs"], "measure:target:tier:variant, `;` for commas."
 )
 SEEDS = flags.DEFINE_list("seeds", ["0"], "Which seeds.")
+NUM_PHOTOGRAPHS = 500
 NUMBERS = ("accuracy", "top5", "seconds", "cpu_seconds", "gigabytes", "macs", "params")
 
 
@@ -73,7 +73,7 @@ def cases() -> Iterator[dict[str, str]]:
 
 def given_of(tier: str) -> np.ndarray:
     """Which photographs are calibration, `(500,)` bool: none for T1, every fourth for T2, evenly 250 for T2-250."""
-    given = np.zeros(len(zoo.photographs()[0]), bool)
+    given = np.zeros(NUM_PHOTOGRAPHS, bool)
     if tier != "T1":
         count = int(tier.partition("-")[2] or len(given) // 4)
         given[np.arange(count) * len(given) // count] = True
