@@ -19,15 +19,14 @@ from keras_robust_prune.exporting.checking import LayerNoise
 from keras_robust_prune.exporting.describing import FileDescription, describe
 from keras_robust_prune.exporting.drafting import (
     ADJUSTMENTS,
-    NUM_POINTS,
     Draft,
-    Source,
     draft_of,
     with_softmax,
 )
 from keras_robust_prune.exporting.metadata import Metadata
 from keras_robust_prune.exporting.quantization import Quantization, quantization_for
 from keras_robust_prune.exporting.runtimes import as_numbers
+from keras_robust_prune.exporting.source import NUM_POINTS, Source
 from keras_robust_prune.keras_io import outputs, reading, writing
 from keras_robust_prune.layers.asking import input_specs
 from keras_robust_prune.reporting.progress import Progress
@@ -150,6 +149,7 @@ def export(
 ) -> tuple[ExportReport, ...]:
     """Writes one `.tflite` file per quantisation, each checked against the model before any is written.
 
+    Normalisations that stand behind no kernel move into the layers behind them first, where that is the same function.
     Int8 ranges are measured on the inputs that pruning itself would use, made from the network if none are given; every
     file is compared with the model on others, held out from that.
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from keras_robust_prune import backends
 from keras_robust_prune.evaluation.evaluate import evaluate
-from keras_robust_prune.exporting.drafting import every_kind
 from keras_robust_prune.exporting.quantization import quantization_for
 from keras_robust_prune.exporting.report import Pair, Report, accuracies, files
+from keras_robust_prune.exporting.source import every_kind
 from keras_robust_prune.exporting.tflite import ExportReport, export_tflite
 from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io import outputs, reading, writing

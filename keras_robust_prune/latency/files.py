@@ -22,6 +22,7 @@ from keras_robust_prune.latency.kernels import Kernel, kernels_of
 from keras_robust_prune.latency.table import LatencyTable
 from keras_robust_prune.latency.writing import COPIES, DTYPES, probe
 from keras_robust_prune.surgery.costs import num_values
+from keras_robust_prune.surgery.folding import folded
 from keras_robust_prune.surgery.groups import find_groups
 
 LIST = "probes.csv"
@@ -31,6 +32,8 @@ RESULTS = "results"
 _FIELDS = tuple(field.name for field in dataclasses.fields(Kernel))
 # Widths are probed in so many steps, each a multiple of the narrowest tile that any kernel has.
 STEPS, TILE = 8, 4
+# All times are compared with the whole network's, whose runs are long and few: its turn is so many times as long.
+WHOLE_TURN = 50
 
 _SCRIPT = """#!/bin/sh
 # Times every probe of this folder on an Android phone: one thread, round robin, with a pause between rounds.
@@ -125,7 +128,7 @@ def measure(
     Args:
         folder: that `probes` wrote.
         rounds: how often every probe has its turn.
-        seconds: how long a turn is at least.
+        seconds: how long a turn is at least; that of the whole network is 50 times as long.
         num_threads: how many threads compute.
 
     Raises:
@@ -135,7 +138,8 @@ def measure(
     times: dict[str, list[float]] = {row["file"]: [] for row in listed}
     for _ in range(rounds):
         for row in listed:
-            times[row["file"]].append(_turn(Path(folder) / row["file"], seconds, num_threads))
+            turn = seconds * (WHOLE_TURN if row["file"] == WHOLE else 1)
+            times[row["file"]].append(_turn(Path(folder) / row["file"], turn, num_threads))
     about = {
         "device": platform.node() or "host",
         "soc": _processor(),
@@ -201,14 +205,14 @@ def _widths(width: int, steps: int) -> list[int]:
 
 
 def whole_file(graph: Graph, dtype: str) -> bytes:
-    """The network as a `.tflite` file, calibrated on noise: only its time and its size count.
+    """The network as a `.tflite` file as it is exported, calibrated on noise: only its time and its size count.
 
     Args:
         graph: the network.
         dtype: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
     """
     tf = backends.tensorflow()
-    converter = tf.lite.TFLiteConverter.from_keras_model(reading.build(graph))
+    converter = tf.lite.TFLiteConverter.from_keras_model(reading.build(folded(graph)[0]))
     if dtype != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if dtype == "float16":

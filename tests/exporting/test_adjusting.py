@@ -12,10 +12,11 @@ from keras_robust_prune import backends
 from keras_robust_prune.evaluation.litefile import LiteFile
 from keras_robust_prune.exporting.converting import convert
 from keras_robust_prune.exporting.correcting import corrected
-from keras_robust_prune.exporting.equalizing import MARGIN, equalized, without_factors
+from keras_robust_prune.exporting.equalizing import MARGIN, equalized
 from keras_robust_prune.exporting.quantization import quantization_for
 from keras_robust_prune.exporting.tflite import export_tflite
 from keras_robust_prune.keras_io.reading import build, read
+from keras_robust_prune.surgery.folding import folded
 
 IMAGES = np.random.default_rng(0).uniform(size=(64, 12, 12, 3)).astype("float32")
 
@@ -103,7 +104,7 @@ def test_normalisations_behind_relu_are_gone_and_the_function_is_not(keras: str)
 
 def test_where_zeros_are_padded_a_shift_stays() -> None:
     model = behind_relu("tf_keras", "same")
-    graph, passing = without_factors(read(model))
+    graph, passing = folded(read(model))
     kept = [layer for layer in graph.layers.values() if "moving_mean" in layer.weights]
     assert [layer.name for layer in kept] == list(passing)
     assert len(kept) == 1  # before the Dense layer nothing is padded
@@ -146,6 +147,22 @@ def test_below_a_cap_units_grow_so_far_that_they_stay_below_it() -> None:
     np.testing.assert_allclose(after[~low], before[~low], rtol=1e-5)
 
 
+@pytest.mark.parametrize("keras", ["tf_keras", "keras"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_file_has_no_operators_for_normalisations_behind_relu(
+    keras: str, verify: bool, tmp_path: Path
+) -> None:
+    """Each was a product and a sum: two fifths of the time of an int8 file of six such layers."""
+    model = behind_relu(keras)
+    as_it_is = LiteFile(convert(model, quantization_for(None)))
+    assert as_it_is.ops()["MUL"] == 2
+    place = tmp_path / "small.tflite"
+    report = export_tflite(model, place, input_range=(0, 1), verify=verify)
+    assert not {"MUL", "ADD"} & set(report.ops)
+    wanted = np.asarray(model(IMAGES))
+    np.testing.assert_allclose(LiteFile(place.read_bytes())(IMAGES)[0], wanted, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_int8_of_uneven_units_is_what_the_model_says(tmp_path: Path) -> None:
     """It lost a quarter of the answers of a network of six such layers."""
@@ -158,8 +175,7 @@ def test_int8_of_uneven_units_is_what_the_model_says(tmp_path: Path) -> None:
         )
         assert set(report.adjusted) <= set(adjust)
         noise[len(adjust)] = report.decibels or 0.0
-        ops = report.ops
-        assert ("MUL" in ops) == (not adjust)
+        assert "MUL" not in report.ops
     assert noise[1] > noise[0] + 3
     assert noise[2] >= noise[1]
     assert "adjusted    equalization +" in str(report)

@@ -13,7 +13,7 @@ from keras_robust_prune import backends, demo
 from keras_robust_prune.evaluation.evaluate import evaluate
 from keras_robust_prune.evaluation.layout import Layout
 from keras_robust_prune.evaluation.litefile import LiteFile
-from keras_robust_prune.exporting.drafting import range_points
+from keras_robust_prune.exporting.source import range_points
 from keras_robust_prune.exporting.tflite import export_tflite, measure_latency
 from keras_robust_prune.keras_io.reading import read
 
