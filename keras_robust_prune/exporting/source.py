@@ -90,18 +90,18 @@ class Source:
 
     @cached_property
     def folded(self) -> Source:
-        """The same for the model with normalisations folded away; itself if there are none."""
-        return self._of(folded(self.graph)[0]) or self
+        """The same for the model without normalisations that stand behind no kernel; itself if all have to stay."""
+        graph, _ = folded(self.graph)
+        return self if len(graph.nodes) == len(self.graph.nodes) else self._of(graph)
 
     @cached_property
     def equalized(self) -> Source | None:
         """The same for the equalised model; None if nothing of it can be equalised."""
-        return self._of(equalized(self.graph, self._parts()))
+        graph = equalized(self.graph, self._parts())
+        return None if graph is self.graph else self._of(graph)
 
-    def _of(self, graph: Graph) -> Source | None:
-        """The same inputs for another graph; None if it is this one."""
-        if graph is self.graph:
-            return None
+    def _of(self, graph: Graph) -> Source:
+        """The same inputs for another graph."""
         found = dataclasses.replace(self, model=reading.build(graph))
         if self.calibrated:
             found.__dict__["inputs"] = self.inputs
