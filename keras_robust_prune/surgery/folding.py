@@ -53,17 +53,18 @@ def folded(graph: Graph) -> tuple[Graph, tuple[str, ...]]:
     while parts := _foldable(graph, passing):
         split = split_activations(graph)
         units = units_of(split)
-        affine = [_affine(split, part.writers[0]) for part in parts]
         factors: dict[Ref, np.ndarray] = {}
-        for part, (factor, _) in zip(parts, affine, strict=True):
-            written = units[part.writers[0].ref].tolist()
-            numbers = dict(zip(written, 1 / _not_zero(factor), strict=True))
+        stays: list[bool] = []
+        for part in parts:
+            (factor, _), moves = _affine(split, part.writers[0]), _movable(split, part)
+            numbers = dict(zip(units[part.writers[0].ref].tolist(), 1 / moves, strict=True))
             factors |= on_refs(part, units, numbers)
+            stays.append(bool((moves != factor).any()))
         graph = rescaled(graph, split, factors)
-        for part, (factor, shift) in zip(parts, affine, strict=True):
+        for part, stay in zip(parts, stays, strict=True):
             (node,) = part.writers
-            added = _biases(split, part, units, shift)
-            if added is None or (factor <= 0).any():
+            added = None if stay else _biases(split, part, units)
+            if added is None:
                 passing.append(node.name)
             else:
                 graph = _without(_with_biases(graph, added), graph.node[node.name])
@@ -96,10 +97,18 @@ def _affine(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
     return factor, shift
 
 
-def _not_zero(factor: np.ndarray) -> np.ndarray:
-    """The size of a factor, and 1 for 0."""
-    size = np.abs(factor)
-    return np.where(size > 0, size, 1.0)
+def _movable(graph: Graph, part: Stretch) -> np.ndarray:
+    """What of the factors of a stretch's writer can move: not 0, and no sign through anything but changes of shape."""
+    factor, _ = _affine(graph, part.writers[0])
+    if not all(layer_type(graph.layer_of(node)).transparent for node in _inner(graph, part)):
+        factor = np.abs(factor)
+    return np.where(factor != 0, factor, 1.0)
+
+
+def _inner(graph: Graph, part: Stretch) -> list[Node]:
+    """What stands between the writer of a stretch and its readers."""
+    refs = set(part.refs) - {part.writers[0].ref}
+    return [node for node in graph.nodes if node.ref in refs]
 
 
 def _stands_alone(graph: Graph, node: Node) -> bool:
@@ -111,14 +120,12 @@ def _stands_alone(graph: Graph, node: Node) -> bool:
     return layer_type(layer).statistics(layer) is not None and not melts
 
 
-def _biases(
-    graph: Graph, part: Stretch, units: Units, shift: np.ndarray
-) -> dict[str, np.ndarray] | None:
-    """What the readers of a stretch get if a shift is added to what its writer writes; None if not one number each."""
+def _biases(graph: Graph, part: Stretch, units: Units) -> dict[str, np.ndarray] | None:
+    """What the readers of a stretch get of what its writer adds; None if it is not one number each."""
     (node,) = part.writers
-    inner = [other for other in graph.nodes if other.ref in part.refs and other.name != node.name]
-    if not all(layer_type(graph.layer_of(other)).translates for other in inner):
+    if not all(layer_type(graph.layer_of(other)).translates for other in _inner(graph, part)):
         return None
+    _, shift = _affine(graph, node)
     numbers = dict(zip(units[node.ref].tolist(), shift.tolist(), strict=True))
     found = {}
     for reader in part.readers:
