@@ -1,6 +1,6 @@
 """Half of the multiplications of VGG16 and ResNet50 at 224 pixels: seconds told and taken, and memory.
 
-    python -m tests.benchmarks large_networks [--networks=VGG16,ResNet50] [--pixels=224] [--target=0.5]
+    python -m tests.benchmarks large_networks [--networks=VGG16,ResNet50] [--pixels=224] [--target=0.5] [--memory=8]
 
 `robust` with default settings on `keras.applications`, random weights and made statistics: nothing is said of answers.
 Each network has a process of its own; it wants the whole machine.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 
 from absl import flags
@@ -22,15 +23,19 @@ from tests.benchmarks.benchmark import Benchmark, Row, Spent
 NETWORKS = flags.DEFINE_list("networks", ["VGG16", "ResNet50"], "Of keras.applications.")
 PIXELS = flags.DEFINE_integer("pixels", 224, "Of a side.")
 MINUTES = flags.DEFINE_float("minutes", None, "That a run is given; None for the default.")
+MEMORY = flags.DEFINE_float("memory", None, "Gigabytes at most, as the command's --memory does it.")
 TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the multiplications that goes.")
 
 
 def measure(network: str) -> Iterator[Row]:
     """One network pruned, with what was announced."""
+    if MEMORY.value is not None:
+        os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     shape = (PIXELS.value, PIXELS.value, 3)
     make = getattr(backends.tf_keras().applications, network)
     model = randomise(make(weights=None, input_shape=shape, classes=1000))
-    options = {"measure": "macs", "input_range": (0, 255), "minutes": MINUTES.value, "verbose": 1}
+    options = {"measure": "macs", "input_range": (0, 255), "verbose": 1}
+    options |= {"minutes": MINUTES.value, "memory": MEMORY.value}
     spent, told = Spent(), io.StringIO()
     with contextlib.redirect_stdout(told):
         result = krp.prune(model, TARGET.value, **options)
