@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from keras_robust_prune.exporting.source import NUM_POINTS, Source, range_points
 LARGEST_DIFFERENCE = 1e-3
 EQUALIZATION, BIAS, FLOAT = "equalization", "bias", "float layers"
 ADJUSTMENTS = (EQUALIZATION, BIAS)
-# An adjustment that gains less on held-out inputs is left out.
+# An adjustment that gains less on held-out inputs is left out; where it makes the file faster, if it loses more.
 LEAST_DECIBELS = 0.1
 # What stays below it on every input has no scale in int8.
 DEAD = 1e-6
@@ -161,24 +161,15 @@ def draft_of(
             in_float=in_float,
         )
 
-    reference = source.folded
+    reference = source if way.calibrated else source.folded  # int8 has to be equalised, too
     content = content_of(reference)
     if not verify:
         return Draft(way, content, LiteFile(content).ops())
     wanted, _ = adapter.run(source.held_out, NUM_POINTS)
     best = _first_judged(source, way, content, wanted)
     adjusted: dict[str, float] = {}
-    if way.calibrated and EQUALIZATION in adjust and source.equalized is not None:
-        try:
-            found = _judged(source, content_of(source.equalized), wanted)
-        except ValueError:  # XNNPACK refuses some scales
-            found = best
-        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
-            best, reference, adjusted[EQUALIZATION] = found, source.equalized, gain
-    if way.calibrated and BIAS in adjust:
-        found = _judged(source, _corrected(source, reference, best.content), wanted)
-        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
-            best, adjusted[BIAS] = found, gain
+    if way.calibrated:
+        best, reference, adjusted = _adjusted(source, adjust, content_of, best, wanted)
     layers: Sequence[LayerNoise] = ()
     if way.calibrated:
         layers = _noise(source, reference, best.content)
@@ -201,6 +192,30 @@ def draft_of(
         layers,
         adjusted,
     )
+
+
+def _adjusted(
+    source: Source,
+    adjust: Sequence[str],
+    content_of: Callable[[Source], bytes],
+    best: _Judged,
+    wanted: Sequence[np.ndarray],
+) -> tuple[_Judged, Source, dict[str, float]]:
+    """A calibrated file with what helps it, what it was made of, and how many decibels each gained."""
+    reference, gains = source, {}
+    if EQUALIZATION in adjust and source.equalized is not None:
+        try:
+            found = _judged(source, content_of(source.equalized), wanted)
+        except ValueError:  # XNNPACK refuses some scales
+            found = best
+        least = LEAST_DECIBELS if source.folded is source else -LEAST_DECIBELS
+        if (gain := found.decibels - best.decibels) >= least and found is not best:
+            best, reference, gains[EQUALIZATION] = found, source.equalized, gain
+    if BIAS in adjust:
+        found = _judged(source, _corrected(source, reference, best.content), wanted)
+        if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
+            best, gains[BIAS] = found, gain
+    return best, reference, gains
 
 
 def _first_judged(

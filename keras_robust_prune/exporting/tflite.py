@@ -149,7 +149,8 @@ def export(
 ) -> tuple[ExportReport, ...]:
     """Writes one `.tflite` file per quantisation, each checked against the model before any is written.
 
-    Normalisations that stand behind no kernel move into the layers behind them first, where that is the same function.
+    Normalisations that stand behind no kernel move into the layers behind them first, where that is the same function;
+    in int8 as a part of equalisation.
     Int8 ranges are measured on the inputs that pruning itself would use, made from the network if none are given; every
     file is compared with the model on others, held out from that.
 

@@ -69,6 +69,7 @@ def test_a_sequential_that_was_never_called(keras: str, tmp_path: Path) -> None:
 def test_inputs_in_a_dictionary_that_must_come_as_one(quantize: str | None, tmp_path: Path) -> None:
     """A composite inside takes the dictionary, which a list does not replace; its keys do not stand as they sort."""
     keras = backends.module("keras")
+    keras.utils.set_random_seed(0)
     inner = {name: keras.Input((width,), name=name) for name, width in (("wide", 4), ("deep", 4))}
     y = keras.layers.Dense(6, "relu")(inner["deep"])
     inner_model = keras.Model(inner, keras.layers.Concatenate()([inner["wide"], y]))
