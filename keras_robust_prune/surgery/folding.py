@@ -83,6 +83,7 @@ def _foldable(graph: Graph, passing: Sequence[str]) -> list[Stretch]:
         and part.cap == math.inf
         and _stands_alone(split, part.writers[0])
         and takes_numbers(split, part, units)
+        and len(set(units[part.writers[0].ref].tolist())) == len(units[part.writers[0].ref])
     ]
     behind = {ref for part in found for ref in part.refs}
     return [part for part in found if part.writers[0].inputs[0] not in behind]

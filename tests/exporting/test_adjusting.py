@@ -131,6 +131,14 @@ def test_a_sign_moves_where_nothing_compares(between: str, left: int) -> None:
     assert same(model, build(graph), IMAGES)
 
 
+def test_a_unit_that_is_there_twice_keeps_both_factors() -> None:
+    layers = backends.tf_keras().layers
+    x = inputs = layers.Input((6,))
+    x = layers.BatchNormalization()(layers.Concatenate()([x, x]))
+    model = uneven(backends.tf_keras().Model(inputs, layers.Dense(3)(x)))
+    assert same(model, build(folded(read(model))[0]), IMAGES[:, 0, :2].reshape(64, 6))
+
+
 def test_units_take_their_tensors_ranges_alike() -> None:
     tf_keras = backends.tf_keras()
     model = behind_relu("tf_keras")

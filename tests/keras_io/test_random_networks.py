@@ -1,4 +1,4 @@
-"""Whatever the network: cut equals mask, target 0 changes nothing, and what is read can be built again."""
+"""Whatever the network: cut equals mask, target 0 and folding change nothing, what is read can be built again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from random_networks import random_network
 from keras_robust_prune import backends
 from keras_robust_prune.keras_io.reading import build, read
 from keras_robust_prune.surgery.cutting import cut, mask
+from keras_robust_prune.surgery.folding import folded
 from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
 from keras_robust_prune.surgery.plan import Plan, Removal
 
@@ -36,6 +37,10 @@ def test_a_random_network(seed: int, keras: str) -> None:
     graph = read(model)
     for ours, theirs in zip(networks.outputs_of(build(graph), inputs), dense, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    short, _ = folded(graph)
+    if short is not graph:
+        for ours, theirs in zip(networks.outputs_of(build(short), inputs), dense, strict=True):
+            assert np.abs(ours - theirs).max() <= 1e-5 * max(np.abs(theirs).max(), 1.0)
     try:
         groups = find_groups(graph)
     except ValueError:  # every unit reaches a barrier
