@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -18,6 +19,14 @@ TENSORFLOW = 1.1e9
 """Bytes that TensorFlow, its compiled functions and Python take before anything is done."""
 _COPIES = 6  # of the network's weights: as it came, dense, pruned, masked, and two models of Keras
 _LEAST = 2e8  # bytes with which any work can be done
+
+
+def give_back_what_is_freed() -> None:
+    """TensorFlow gives freed memory back at once; only before its first tensor, which is when it reads this.
+
+    Its own pool keeps what was freed: 2 GB on VGG16. Small networks take a tenth longer without it.
+    """
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 
 class Part(NamedTuple):

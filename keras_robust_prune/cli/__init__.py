@@ -20,6 +20,7 @@ from typing import Any
 from keras_robust_prune.cli import values
 from keras_robust_prune.cli.ending import Ending
 from keras_robust_prune.cli.flags import CERTIFIED, PROGRAM, SWITCHES, parser
+from keras_robust_prune.memory import give_back_what_is_freed
 
 # At this distance the dense network of the demonstration withstands PGD on about three quarters of the images.
 DEMO_RADIUS = 0.1
@@ -30,8 +31,7 @@ MISSED = 3
 def prune_command(args: argparse.Namespace) -> Any:
     """`prune MODEL OUT`."""
     if args.memory is not None:
-        # TensorFlow reads it before its first tensor. Its own pool keeps what was freed: 2 GB on VGG16.
-        os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+        give_back_what_is_freed()
     from keras_robust_prune.inputs.loading import load_labelled, load_range
 
     labelled = load_labelled(args.data) if args.data else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -168,10 +169,9 @@ def draft_of(
     wanted, _ = adapter.run(source.held_out, NUM_POINTS)
     best = _first_judged(source, way, content, wanted)
     adjusted: dict[str, float] = {}
-    if way.calibrated:
-        best, reference, adjusted = _adjusted(source, adjust, content_of, best, wanted)
     layers: Sequence[LayerNoise] = ()
     if way.calibrated:
+        best, reference, adjusted = _adjusted(source, adjust, content_of, best, wanted)
         layers = _noise(source, reference, best.content)
     if way.calibrated and float_layers:
         content = content_of(reference, [item.layer for item in layers[:float_layers]])
@@ -204,13 +204,11 @@ def _adjusted(
     """A calibrated file with what helps it, what it was made of, and how many decibels each gained."""
     reference, gains = source, {}
     if EQUALIZATION in adjust and source.equalized is not None:
-        try:
-            found = _judged(source, content_of(source.equalized), wanted)
-        except ValueError:  # XNNPACK refuses some scales
-            found = best
         least = LEAST_DECIBELS if source.folded is source else -LEAST_DECIBELS
-        if (gain := found.decibels - best.decibels) >= least and found is not best:
-            best, reference, gains[EQUALIZATION] = found, source.equalized, gain
+        with contextlib.suppress(ValueError):  # XNNPACK refuses some scales
+            found = _judged(source, content_of(source.equalized), wanted)
+            if (gain := found.decibels - best.decibels) >= least:
+                best, reference, gains[EQUALIZATION] = found, source.equalized, gain
     if BIAS in adjust:
         found = _judged(source, _corrected(source, reference, best.content), wanted)
         if (gain := found.decibels - best.decibels) >= LEAST_DECIBELS:
@@ -238,7 +236,7 @@ def _does_not_run(source: Source, way: Quantization, error: ValueError) -> str:
     if not way.calibrated:
         return told
     rows = source.held_out[:LAYER_INPUTS]
-    tensors = every_tensor(source.folded.float_content, source.layout, rows)
+    tensors = every_tensor(source.float_content, source.layout, rows)
     dead = next((name for name, x in tensors.items() if x.size and np.abs(x).max() < DEAD), None)
     if dead is None:
         return f"{told} Use quantize='float16' or 'dynamic'."

@@ -115,30 +115,6 @@ def test_where_zeros_are_padded_a_shift_stays() -> None:
     assert same(model, build(equalized(read(model), [IMAGES])), IMAGES)
 
 
-@pytest.mark.parametrize(("between", "left"), [("dropout", 0), ("max_pooling", 1)])
-def test_a_sign_moves_where_nothing_compares(between: str, left: int) -> None:
-    """The largest of what is multiplied by -1 is no product of the largest."""
-    layers = backends.tf_keras().layers
-    inner = layers.Dropout(0.1) if between == "dropout" else layers.MaxPooling2D()
-    chain = [layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(), inner]
-    chain += [layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()]
-    model = uneven(backends.tf_keras().Sequential([layers.Input((12, 12, 3)), *chain]))
-    gamma, *rest = model.layers[1].get_weights()
-    model.layers[1].set_weights([gamma * [1, -1, 1, -1], *rest])
-    graph, passing = folded(read(model))
-    assert len(passing) == left
-    assert sum("moving_mean" in layer.weights for layer in graph.layers.values()) == left
-    assert same(model, build(graph), IMAGES)
-
-
-def test_a_unit_that_is_there_twice_keeps_both_factors() -> None:
-    layers = backends.tf_keras().layers
-    x = inputs = layers.Input((6,))
-    x = layers.BatchNormalization()(layers.Concatenate()([x, x]))
-    model = uneven(backends.tf_keras().Model(inputs, layers.Dense(3)(x)))
-    assert same(model, build(folded(read(model))[0]), IMAGES[:, 0, :2].reshape(64, 6))
-
-
 def test_units_take_their_tensors_ranges_alike() -> None:
     tf_keras = backends.tf_keras()
     model = behind_relu("tf_keras")

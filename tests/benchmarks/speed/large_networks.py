@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Iterator
 
 from absl import flags
@@ -18,6 +17,7 @@ from networks import randomise
 
 import keras_robust_prune as krp
 from keras_robust_prune import backends
+from keras_robust_prune.memory import give_back_what_is_freed
 from tests.benchmarks.benchmark import Benchmark, Row, Spent
 
 NETWORKS = flags.DEFINE_list("networks", ["VGG16", "ResNet50"], "Of keras.applications.")
@@ -30,7 +30,7 @@ TARGET = flags.DEFINE_float("target", 0.5, "Fraction of the multiplications that
 def measure(network: str) -> Iterator[Row]:
     """One network pruned, with what was announced."""
     if MEMORY.value is not None:
-        os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+        give_back_what_is_freed()
     shape = (PIXELS.value, PIXELS.value, 3)
     make = getattr(backends.tf_keras().applications, network)
     model = randomise(make(weights=None, input_shape=shape, classes=1000))
