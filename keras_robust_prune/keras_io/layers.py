@@ -129,17 +129,20 @@ def read_weights(layer: Any) -> dict[str, np.ndarray]:
     return found
 
 
+def read_again(made: Any, layer: Layer) -> dict[str, np.ndarray]:
+    """The weights of a Keras layer that `write_weights` gave those of a layer, by that one's names."""
+    return dict(zip(_names(made, layer), read_weights(made).values(), strict=True))
+
+
 def write_weights(made: Any, layer: Layer) -> list[str]:
     """Gives a built Keras layer its weights; returns what is wrong instead where names or shapes differ.
 
     The weights of sublayers that have no names of their own are called by a number that Keras counts on with every
     layer: as many weights under other names are taken in order.
     """
-    names = weight_names(made)
+    names = _names(made, layer)
     if not names and not layer.weights:
         return []
-    if set(names) != set(layer.weights) and len(names) == len(layer.weights):
-        names = list(layer.weights)
     if set(names) != set(layer.weights):
         return [
             f"layer '{layer.name}' ({layer.kind}) has the weights {_listed(names)}, "
@@ -157,6 +160,13 @@ def write_weights(made: Any, layer: Layer) -> list[str]:
     if hasattr(made, "finalize_state"):
         made.finalize_state()
     return []
+
+
+def _names(made: Any, layer: Layer) -> list[str]:
+    """What a layer calls the weights of a Keras layer, in that one's order."""
+    names = weight_names(made)
+    as_many = set(names) != set(layer.weights) and len(names) == len(layer.weights)
+    return list(layer.weights) if as_many else names
 
 
 def _listed(names: Any) -> str:

@@ -63,7 +63,7 @@ def ascend(
     """
     tf = backends.tensorflow()
     replicas, num = Replicas(strategy), len(spaces)
-    probe = ActivationProbe(graph, logits, strategy)
+    probe = ActivationProbe(graph, logits, strategy, differentiated=True)
     size = batch_size(count, probe)
 
     def step(number: Any, units: list[Any], targets: Sequence[Any], pace: Any) -> Any:
@@ -110,7 +110,8 @@ def one_step(
     """A step on so many inputs as `match` or `ascend` takes it, compiled, by which a run's time is told beforehand."""
     tf, rng = backends.tensorflow(), np.random.default_rng(0)
     nodes = statistics(graph)
-    probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits])
+    refs = [*[node.inputs[0] for node in nodes], *logits]
+    probe = ActivationProbe(graph, refs, differentiated=True)
     known = [stored(graph, node) for node in nodes]
     units = [tf.constant(start(space, size, rng)) for space in spaces]
     targets = [tf.constant(x) for x in random_targets(probe, units, spaces, rng, skip=len(nodes))]
@@ -206,7 +207,8 @@ def match(
     """
     tf = backends.tensorflow()
     nodes, replicas, num = statistics(graph), Replicas(strategy), len(spaces)
-    probe = ActivationProbe(graph, [*[node.inputs[0] for node in nodes], *logits], strategy)
+    refs = [*[node.inputs[0] for node in nodes], *logits]
+    probe = ActivationProbe(graph, refs, strategy, differentiated=True)
     known = [stored(graph, node) for node in nodes]
     size = batch_size(count, probe)
     rates = [cosine(k, MATCH_STEPS, _MATCH_RATE, _LAST_RATE) for k in range(MATCH_STEPS)]

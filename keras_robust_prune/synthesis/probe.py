@@ -17,7 +17,8 @@ from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.keras_io.building import build_with_layers
 from keras_robust_prune.keras_io.distributing import Replicas
-from keras_robust_prune.keras_io.layers import write_weights
+from keras_robust_prune.keras_io.layers import read_again, write_weights
+from keras_robust_prune.keras_io.normalizing import normalizations_convolved
 from keras_robust_prune.layers.base import layer_type
 
 
@@ -28,6 +29,7 @@ class ActivationProbe:
         graph: the network.
         refs: the tensors.
         strategy: of `tf.distribute`, over whose replicas `batch` and `run` spread inputs; None for one.
+        differentiated: whether gradients are taken of it, which some layers compute faster in another way.
 
     Attributes:
         graph: the part of the graph that is run; its inputs are those of the whole.
@@ -46,9 +48,18 @@ class ActivationProbe:
         [[2.0], [2.0], [2.0]]
     """
 
-    def __init__(self, graph: Graph, refs: Iterable[Ref], strategy: Any = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        refs: Iterable[Ref],
+        strategy: Any = None,
+        *,
+        differentiated: bool = False,
+    ) -> None:
         self.refs = tuple(refs)
         part = graph.ending_at(self.refs)
+        if differentiated:
+            part = normalizations_convolved(part)
         self.graph = dataclasses.replace(part, input_structure=None)
         self._replicas = Replicas(strategy)
         with self._replicas.scope():
@@ -77,6 +88,14 @@ class ActivationProbe:
                 raise ModelError(f"'{name}' does not take other weights", problems)
         layers = {name: graph.layers[name] for name in self.graph.layers}
         self.graph = dataclasses.replace(self.graph, layers=layers)
+
+    def weights(self) -> dict[tuple[str, str], np.ndarray]:
+        """What the model's weights are now, by layer and name."""
+        return {
+            (name, weight): value
+            for name, layer in self.graph.layers.items()
+            for weight, value in read_again(self._made[name], layer).items()
+        }
 
     def run(self, inputs: Sequence[np.ndarray], batch: int | None = None) -> list[np.ndarray]:
         """The tensors as arrays, one row per input, computed batch by batch."""

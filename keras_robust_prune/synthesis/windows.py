@@ -69,7 +69,7 @@ def match_windows(
     nodes = inversion.statistics(graph)
     refs = [*[node.inputs[0] for node in nodes], *logits]
     replicas = Replicas(strategy)
-    whole = ActivationProbe(graph, refs, strategy)
+    whole = ActivationProbe(graph, refs, strategy, differentiated=True)
     size = inversion.batch_size(count, whole)
     known = [inversion.stored(graph, node) for node in nodes]
     height, width = space.shape[:2]
@@ -143,7 +143,9 @@ def _of_any_size(
             config[key] = (*tuple(config[key])[:-3], None, None, smaller[-1])
     layers = {**graph.layers, name: dataclasses.replace(layer, config=config)}
     try:
-        probe = ActivationProbe(dataclasses.replace(graph, layers=layers), refs, strategy)
+        probe = ActivationProbe(
+            dataclasses.replace(graph, layers=layers), refs, strategy, differentiated=True
+        )
         probe([tf.zeros((1, *smaller))])
     except (ValueError, TypeError, tf.errors.OpError):
         return None

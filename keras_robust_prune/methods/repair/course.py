@@ -15,7 +15,6 @@ from keras_robust_prune.inputs import InputSpec
 from keras_robust_prune.keras_io.adam import Adam, cosine
 from keras_robust_prune.keras_io.compiling import compiled, gradients
 from keras_robust_prune.keras_io.distributing import Replicas
-from keras_robust_prune.keras_io.reading import read
 from keras_robust_prune.layers.splitting import split_activations, split_strides
 from keras_robust_prune.methods.stages import Stage, Stages
 from keras_robust_prune.reporting.progress import Progress
@@ -120,7 +119,8 @@ class Course:
         extra = () if last is None else (last.ref,)
         with self.replicas.scope():
             self.teacher = ActivationProbe(teacher, [*logit_refs(teacher), *extra])
-            self.student = ActivationProbe(student, [*logit_refs(student), *extra])
+            refs = [*logit_refs(student), *extra]
+            self.student = ActivationProbe(student, refs, differentiated=True)
         self.num_logits = len(self.teacher.refs) - len(extra)
         for layer in self.student.model.layers:
             layer.trainable = True
@@ -344,14 +344,9 @@ class Course:
 
     def trained(self) -> Graph:
         """The student's weights in the graph it was built from."""
-        found = read(self.student.model)
+        found = self.student.weights().items()
         return self.pruned.with_weights(
-            {
-                (name, weight): found.layers[name].weights[weight]
-                for name, layer in self.pruned.layers.items()
-                for weight in layer.weights
-                if name in found.layers
-            }
+            {key: value for key, value in found if key[0] in self.pruned.layers}
         )
 
 
