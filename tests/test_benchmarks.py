@@ -81,6 +81,6 @@ def test_rows_are_written_with_their_circumstances_and_read_without(tmp_path: Pa
 def test_runs_take_turns():
     order: list[str] = []
     seconds = in_turns([lambda: order.append("a"), lambda: order.append("b")], rounds=3)
-    assert order == ["a", "b"] * 3
+    assert order == ["a", "a", "b", "b"] * 3
     assert seconds.shape == (2, 3)
     assert (seconds >= 0).all()
