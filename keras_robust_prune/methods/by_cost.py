@@ -26,7 +26,7 @@ from keras_robust_prune.surgery.plan import Plan
 from keras_robust_prune.synthesis.activity import Activity, remembered
 
 _LEAST = 1e-9  # what a removal costs at least
-_PASSES, _MEASURED = 2, 20_000  # of every input through the dense network, and rows of two halves
+_MEASURED = 20_000  # rows that are multiplied, of two halves
 _SYSTEMS, _JUDGED = 12.0, 60.0  # what is solved and judged at the points of a curve
 _FELT = 0.01  # of a local error, by which it is known how much of it arrives at the outputs
 
@@ -62,7 +62,7 @@ class ByCost(Budget):
         sizes = consumers.sizes(run.dense, groups)
         products = sum(multiplications(*size, _MEASURED, _SYSTEMS, _JUDGED) for size in sizes)
         held = (expected.num_inverted + expected.num_pictures) / HELD
-        passes = _PASSES * expected.num_measured + len(groups) * held
+        passes = run.passes * expected.num_measured + len(groups) * held
         seconds = passes * speed.forward + products * speed.multiplication
         return seconds + (len(sizes) + len(groups)) * speed.part
 

@@ -123,6 +123,13 @@ class Run:
         return made._replace(num_measured=made.num_measured + num_given)
 
     @cached_property
+    def passes(self) -> float:
+        """Passes of the dense network that measuring each of its consumers once takes, of every input measured on."""
+        count = self.expected.num_measured
+        none = [np.broadcast_to(np.float32(0), (count, *space.shape)) for space in self.spaces]
+        return Frontier(self.dense, self.consumers, [none]).passes(self.dense, self.consumers)
+
+    @cached_property
     def speed(self) -> Speed:
         """Of this machine, measured once."""
         found = measured_speed(self.dense, self.spaces)

@@ -19,7 +19,7 @@ from keras_robust_prune.methods.repair.moments import SKETCHED
 from keras_robust_prune.synthesis.inversion import one_step
 from keras_robust_prune.synthesis.probe import ActivationProbe, logit_refs
 
-_REPEATS = 3  # the shortest counts: the machine may do other things meanwhile
+_REPEATS = 3  # the one in the middle counts: a run meets the machine as it is, not at its best
 _SIDE = 512  # of the matrices whose product is timed
 _PART = 12  # calls
 _TIMED = 64  # inputs of the pass that is timed, at most
@@ -112,11 +112,11 @@ def measured_speed(dense: Graph, specs: Sequence[InputSpec]) -> Speed:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds that the first call takes longer than others, and those of the shortest of a few."""
+    """Seconds that the first call takes longer than others, and the median of those of a few."""
     took = []
     for _ in range(1 + _REPEATS):
         began = time.perf_counter()
         work()
         took.append(time.perf_counter() - began)
-    least = min(took[1:])
-    return max(took[0] - least, 0.0), least
+    usual = float(np.median(took[1:]))
+    return max(took[0] - usual, 0.0), usual

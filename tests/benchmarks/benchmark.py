@@ -253,8 +253,8 @@ def in_turns(functions: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:
     """Seconds of every run of functions that are called in turns, `(num_functions, rounds)`.
 
     They are those of this thread, which stand while a busy machine does something else. What disturbs one run disturbs
-    its neighbour in time, too: ratios are taken turn by turn. Before every run that counts a function runs once more, so
-    that it finds its own data in the caches and not another's.
+    its neighbour in time, too: ratios are taken turn by turn. Before a run that counts there is one that does not, so
+    that a function finds its own data in the caches and not another's.
     """
     found = np.empty((len(functions), rounds))
     for turn in range(rounds):

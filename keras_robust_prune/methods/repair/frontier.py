@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -92,6 +93,20 @@ class Frontier:
         read = [ref for node in split.calls[consumer] for ref in node.inputs]
         return min(self._place[ref.node] for ref in read) + 1
 
+    def passes(self, split: Graph, consumers: Sequence[str]) -> float:
+        """How many passes of the whole network measuring every consumer once takes.
+
+        Args:
+            split: the network.
+            consumers: that are measured.
+        """
+        ends = [1 + max(self._place[node.name] for node in split.calls[name]) for name in consumers]
+        begins = [self._positions[self._last(split, name)] for name in consumers]
+        between = itertools.pairwise(self._positions)
+        parts = [*zip(begins, ends, strict=True), *between]
+        whole = max(work_of(split, split.nodes), 1.0)
+        return sum(work_of(split, split.nodes[begin:end]) for begin, end in parts) / whole
+
     def part(self, graph: Graph, split: Graph, consumer: str) -> Part:
         """A network from the last cut before a consumer on; what its outputs are added to is in it, too.
 
@@ -100,9 +115,11 @@ class Frontier:
             split: the same with activations split off.
             consumer: the layer's name.
         """
-        wanted = self._before(split, consumer)
-        index = bisect.bisect_right(self._positions, wanted) - 1
-        return self._at(graph, split, index)
+        return self._at(graph, split, self._last(split, consumer))
+
+    def _last(self, split: Graph, consumer: str) -> int:
+        """The number of the last cut before a consumer."""
+        return bisect.bisect_right(self._positions, self._before(split, consumer)) - 1
 
     def _at(self, graph: Graph, split: Graph, index: int) -> Part:
         """The network from one of the cuts on; the whole of it from the first."""

@@ -11,7 +11,7 @@ from keras_robust_prune.methods.repair.repair import Repair
 from keras_robust_prune.methods.run import Run
 from keras_robust_prune.methods.timing import Speed, multiplications
 
-_PASSES = 4  # forward passes of every input: dense and pruned network, for the choice and for the solution
+_NETWORKS = 2  # that inputs pass through: the dense one and the pruned one
 _MEASURED = 40_000  # rows that are multiplied: of two halves, likewise
 _SYSTEMS, _JUDGED = 6.0, 28.0  # what is solved and judged for ridges, with half of the units left
 _PARTS = 4  # of the network that are built and compiled
@@ -32,7 +32,7 @@ class LeastSquares(Repair):
         """About how many seconds it will take, the choice of units with it."""
         sizes = consumers.sizes(run.dense, run.problem.groups.groups)
         products = sum(multiplications(*size, _MEASURED, _SYSTEMS, _JUDGED) for size in sizes)
-        seconds = _PASSES * run.expected.num_measured * speed.forward
+        seconds = _NETWORKS * run.passes * run.expected.num_measured * speed.forward
         return seconds + products * speed.multiplication + _PARTS * len(sizes) * speed.part
 
     def consumer(self, run: Run, state: PruningState, name: str) -> PruningState:

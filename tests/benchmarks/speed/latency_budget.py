@@ -4,8 +4,8 @@
 
 The table is measured on this machine from probes of the dense network, and kept where `--tables` says. Every pruned
 file runs in turns with the dense one of its type on one thread, and finds its own weights in the caches, as the probes
-of the table do. The fastest run of each counts, as there; beside it stands the median of the turns' ratios. With `--num=0` int8 files are calibrated on noise: only their times
-count then.
+of the table do. The fastest run of each counts, as there; beside it stands the median of the turns' ratios. With
+`--num=0` int8 files are calibrated on noise: only their times count then.
 """
 
 from __future__ import annotations

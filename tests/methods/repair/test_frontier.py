@@ -66,6 +66,25 @@ def test_many_calls_of_little_work_are_cut_too_because_building_them_takes_time(
     assert len(part.graph.nodes) < len(split.nodes) / 2
 
 
+def test_passes_are_counted_from_cut_to_cut_and_from_there_to_every_consumer():
+    """Four layers alike, of which the last three are consumers; the input's numbers count as much as one of them."""
+    layers = tf_keras.layers
+    chain = [layers.Dense(8, name=f"d{k}") for k in range(4)]
+    graph = read(tf_keras.Sequential([layers.Input((8,)), *chain]))
+    split = split_activations(graph)
+    names = solvable(split, find_groups(graph).groups)
+    assert names == ("d1", "d2", "d3")
+
+    def passes(work):
+        frontier = Frontier(split, names, [[np.ones((4, 8), "float32")]], work)
+        return frontier.passes(split, names)
+
+    assert passes(0) == pytest.approx(
+        (4 + 3) / 5
+    )  # up to d2 from cut to cut, then each consumer alone
+    assert passes(float("inf")) == pytest.approx((3 + 4 + 5) / 5)  # every consumer from the input
+
+
 def test_a_cut_holds_only_as_long_as_the_layers_before_it_do():
     graph = read(network("mlp"))
     x = np.random.default_rng(0).uniform(size=(5, *graph.shape(graph.inputs[0]))).astype("float32")
