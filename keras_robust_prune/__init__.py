@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from keras_robust_prune.layers.base import LayerType as LayerType
     from keras_robust_prune.layers.base import register_layer as register_layer
     from keras_robust_prune.methods.robust import Robust as Robust
+    from keras_robust_prune.pruning.inspection import inspect as inspect
     from keras_robust_prune.pruning.prune import prune as prune
     from keras_robust_prune.pruning.pruner import Pruner as Pruner
     from keras_robust_prune.pruning.result import PruningResult as PruningResult
     from keras_robust_prune.pruning.sensitivity import sensitivity as sensitivity
     from keras_robust_prune.pruning.tensorboard import TensorBoard as TensorBoard
-    from keras_robust_prune.surgery.inspection import inspect as inspect
     from keras_robust_prune.surgery.plan import Plan as Plan
     from keras_robust_prune.surgery.plan import Removal as Removal
     from keras_robust_prune.surgery.summary import summary as summary
@@ -76,7 +76,7 @@ MENU = {
     "evaluate": "evaluation.evaluate",
     "export": "exporting.tflite",
     "export_tflite": "exporting.tflite",
-    "inspect": "surgery.inspection",
+    "inspect": "pruning.inspection",
     "load": "keras_io.files",
     "prune": "pruning.prune",
     "register_attack": "evaluation.attacks",

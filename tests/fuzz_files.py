@@ -35,7 +35,7 @@ from networks import network
 
 import keras_robust_prune as krp
 from keras_robust_prune import ModelError, backends
-from keras_robust_prune.surgery.inspection import inspect
+from keras_robust_prune.pruning.inspection import inspect
 
 SECONDS, MEMORY = 60, 4 << 30
 Mutation = Callable[[bytes, random.Random], bytes]

@@ -34,7 +34,7 @@ main()
         ("numpy", "SIGTERM", 143),
         ("tensorflow.python.ops.array_ops", "SIGTERM", 143),
         ("tf_keras.src.backend", "SIGINT", 130),
-        ("keras_robust_prune.surgery.inspection", "SIGTERM", 143),
+        ("keras_robust_prune.pruning.inspection", "SIGTERM", 143),
     ],
 )
 def test_a_signal_ends_the_program_while_it_imports(

@@ -132,7 +132,7 @@ def inspect_command(args: argparse.Namespace) -> Any:
         from keras_robust_prune.exporting.describing import describe_tflite
 
         return describe_tflite(args.source)
-    from keras_robust_prune.surgery.inspection import inspect
+    from keras_robust_prune.pruning.inspection import inspect
 
     return inspect(args.source, keep=args.keep, trust=args.trust)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras_robust_prune.graph.graph import Ref
+from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.methods.allocation import Remaining, allocate
 from keras_robust_prune.methods.budgets import Budget, uniform_counts
 from keras_robust_prune.methods.outputs import Outputs, without
@@ -108,12 +108,9 @@ class ByCost(Budget):
 
     def unknown(self, run: Run, group: ChannelGroup) -> str:
         """Why the cost of a group's units is not known; empty if it is."""
-        for name, width in consumers.too_wide(run.dense, [group]).items():
-            return f"'{name}' reads them {consumers.why_too_wide(width)}"
-        names = run.consumers_of(group)
-        if not names:
-            return "no layer that reads them can be solved anew, so their cost is not known"
-        for name in names:
+        if why := unpriced(run.dense, group):
+            return why
+        for name in run.consumers_of(group):
             rows = run.moments(run.problem.graph, name).count
             if 0 < rows < self.least_rows:
                 return (
@@ -147,6 +144,20 @@ class ByCost(Budget):
         gone = min(max(width // 2, 1 + int(np.searchsorted(total, _FELT))), width - 1)
         arrives = outputs.error(without(run, group, order[:gone], plain))
         return np.asarray(costs * max(arrives, _LEAST) / total[gone - 1])
+
+
+def unpriced(graph: Graph, group: ChannelGroup) -> str:
+    """Why the cost of a group's units cannot be known, whatever inputs there are; empty if it can.
+
+    Args:
+        graph: the network.
+        group: one of its groups.
+    """
+    for name, width in consumers.too_wide(graph, [group]).items():
+        return f"'{name}' reads them {consumers.why_too_wide(width)}"
+    if not consumers.solvable(graph, [group]):
+        return "no layer that reads them can be solved anew, so their cost is not known"
+    return ""
 
 
 def _seen(run: Run, name: str, moments: Moments, activities: Mapping[Ref, Activity]) -> Moments:

@@ -8,9 +8,9 @@ from hand_made import call, dense, graph_of
 
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.graph.tracing import Labels, Tracing, relabel
+from keras_robust_prune.pruning.inspection import Inspection
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import find_groups
-from keras_robust_prune.surgery.inspection import Inspection
 
 
 def chain() -> Graph:

@@ -9,6 +9,7 @@ from typing import Any
 from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io.quantised import refuse_quantised
 from keras_robust_prune.keras_io.reading import opened, read
+from keras_robust_prune.methods.by_cost import unpriced
 from keras_robust_prune.reporting.tables import Table, as_html
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import ChannelGroups, find_groups
@@ -17,7 +18,7 @@ from keras_robust_prune.surgery.summary import count
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inspection:
-    """The groups of a network and the layers that are kept; prints, and shows itself, as two tables.
+    """The groups of a network and the layers that are kept; prints, and shows itself, as tables.
 
     Attributes:
         graph: the network.
@@ -28,8 +29,14 @@ class Inspection:
     groups: ChannelGroups
 
     @property
+    def protected(self) -> dict[str, str]:
+        """Groups that `robust` takes from only once nothing else is left, by name, and why."""
+        found = {group.name: unpriced(self.graph, group) for group in self.groups.groups}
+        return {name: why for name, why in found.items() if why}
+
+    @property
     def tables(self) -> tuple[Table, ...]:
-        """What can be pruned, and what is kept if anything is."""
+        """What can be pruned, what of it `robust` leaves as long as it can, and what is kept, if anything is."""
         rows = []
         for group in self.groups.groups:
             cost = unit_cost(self.graph, group)
@@ -40,8 +47,12 @@ class Inspection:
         kept = [
             (item.layer, count(item.num_units), item.code, item.reason) for item in self.groups.kept
         ]
-        stays = Table(("is kept", "units", "code", "because"), kept, left=4)
-        return (Table(header, rows, left=3), stays)[: 2 if kept else 1]
+        found = [Table(header, rows, left=3)]
+        if last := list(self.protected.items()):
+            found.append(Table(("is taken last", "because"), last, left=2))
+        if kept:
+            found.append(Table(("is kept", "units", "code", "because"), kept, left=4))
+        return tuple(found)
 
     @property
     def title(self) -> str:
@@ -70,6 +81,7 @@ class Inspection:
             "params": self.graph.num_params,
             "macs": num_macs(self.graph),
             "groups": groups,
+            "protected": self.protected,
             "kept": [dataclasses.asdict(item) for item in self.groups.kept],
         }
 
