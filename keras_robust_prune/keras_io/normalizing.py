@@ -41,7 +41,7 @@ def normalizations_convolved(graph: Graph) -> Graph:
 
 
 def _is_of_maps(graph: Graph, layer: Layer) -> bool:
-    """Whether every call of a layer normalizes the last axis of `(height, width, channels)`, in float32."""
+    """Whether every call of a layer normalizes the last axis of `(height, width, channels)`."""
     layers = backends.module(graph.keras).layers
     if (layer.origin or getattr(layers, layer.kind, None)) is not layers.BatchNormalization:
         return False

@@ -28,6 +28,7 @@ from keras_robust_prune.synthesis.activity import Activity, remembered
 _LEAST = 1e-9  # what a removal costs at least
 _MEASURED = 20_000  # rows that are multiplied, of two halves
 _SYSTEMS, _JUDGED = 12.0, 60.0  # what is solved and judged at the points of a curve
+_UNSOLVED = "no layer that reads them can be solved anew, so their cost is not known"
 _FELT = 0.01  # of a local error, by which it is known how much of it arrives at the outputs
 
 
@@ -110,7 +111,10 @@ class ByCost(Budget):
         """Why the cost of a group's units is not known; empty if it is."""
         if why := unpriced(run.dense, group):
             return why
-        for name in run.consumers_of(group):
+        names = run.consumers_of(group)
+        if not names:
+            return _UNSOLVED
+        for name in names:
             rows = run.moments(run.problem.graph, name).count
             if 0 < rows < self.least_rows:
                 return (
@@ -156,7 +160,7 @@ def unpriced(graph: Graph, group: ChannelGroup) -> str:
     for name, width in consumers.too_wide(graph, [group]).items():
         return f"'{name}' reads them {consumers.why_too_wide(width)}"
     if not consumers.solvable(graph, [group]):
-        return "no layer that reads them can be solved anew, so their cost is not known"
+        return _UNSOLVED
     return ""
 
 
