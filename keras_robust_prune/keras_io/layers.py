@@ -129,7 +129,7 @@ def read_weights(layer: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def read_again(made: Any, layer: Layer) -> dict[str, np.ndarray]:
+def written_weights(made: Any, layer: Layer) -> dict[str, np.ndarray]:
     """The weights of a Keras layer that `write_weights` gave those of a layer, by that one's names."""
     return dict(zip(_names(made, layer), read_weights(made).values(), strict=True))
 

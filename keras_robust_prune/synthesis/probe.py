@@ -17,7 +17,7 @@ from keras_robust_prune.backends import ModelError
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.keras_io.building import build_with_layers
 from keras_robust_prune.keras_io.distributing import Replicas
-from keras_robust_prune.keras_io.layers import read_again, write_weights
+from keras_robust_prune.keras_io.layers import write_weights, written_weights
 from keras_robust_prune.keras_io.normalizing import normalizations_convolved
 from keras_robust_prune.layers.base import layer_type
 
@@ -94,7 +94,7 @@ class ActivationProbe:
         return {
             (name, weight): value
             for name, layer in self.graph.layers.items()
-            for weight, value in read_again(self._made[name], layer).items()
+            for weight, value in written_weights(self._made[name], layer).items()
         }
 
     def run(self, inputs: Sequence[np.ndarray], batch: int | None = None) -> list[np.ndarray]:

@@ -40,8 +40,7 @@ def values_and_gradients(graph: Graph, x: np.ndarray) -> list[np.ndarray]:
         tape.watch([given, *variables])
         values = model(given, training=False)
         loss = tf.reduce_sum(tf.square(values))
-    found = [np.asarray(values), *map(np.asarray, tape.gradient(loss, [given, *variables]))]
-    return found
+    return [np.asarray(values), *map(np.asarray, tape.gradient(loss, [given, *variables]))]
 
 
 def is_convolved(graph: Graph) -> bool:

@@ -8,7 +8,6 @@ from hand_made import call, dense, graph_of
 
 from keras_robust_prune.graph.graph import Graph, Ref
 from keras_robust_prune.graph.tracing import Labels, Tracing, relabel
-from keras_robust_prune.pruning.inspection import Inspection
 from keras_robust_prune.surgery.costs import num_macs, unit_cost
 from keras_robust_prune.surgery.groups import find_groups
 
@@ -166,16 +165,6 @@ def test_two_groups_of_one_layer_have_names_of_their_own() -> None:
     groups = find_groups(graph_of(nodes))
     assert list(groups.widths) == ["wide[kernel:0-1]", "wide[kernel:2-4]"]
     assert groups.by_name["wide[kernel:2-4]"].producers == ("wide", "b")
-
-
-def test_inspection_prints_groups_and_what_is_kept() -> None:
-    text = str(Inspection(chain(), find_groups(chain())))
-    assert "hand_made: 51 parameters, 41 MACs" in text
-    assert [line.split()[:4] for line in text.splitlines() if line.startswith(("a ", "b "))] == [
-        ["a", "a", "b", "5"],
-        ["b", "b", "c", "3"],
-    ]
-    assert "c        2      output" in text
 
 
 def test_classes_are_connected_components() -> None:

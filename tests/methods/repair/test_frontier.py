@@ -79,9 +79,8 @@ def test_passes_are_counted_from_cut_to_cut_and_from_there_to_every_consumer():
         frontier = Frontier(split, names, [[np.ones((4, 8), "float32")]], work)
         return frontier.passes(split, names)
 
-    assert passes(0) == pytest.approx(
-        (4 + 3) / 5
-    )  # up to d2 from cut to cut, then each consumer alone
+    up_to_d2, each_alone = 4, 3  # from cut to cut, then from the last cut to every consumer
+    assert passes(0) == pytest.approx((up_to_d2 + each_alone) / 5)
     assert passes(float("inf")) == pytest.approx((3 + 4 + 5) / 5)  # every consumer from the input
 
 
