@@ -20,7 +20,7 @@ from keras_robust_prune.graph.graph import Graph
 from keras_robust_prune.keras_io import reading
 from keras_robust_prune.latency.kernels import Kernel, kernels_of
 from keras_robust_prune.latency.table import LatencyTable
-from keras_robust_prune.latency.writing import COPIES, DTYPES, probe
+from keras_robust_prune.latency.writing import DTYPES, copies_of, probe
 from keras_robust_prune.surgery.costs import num_values
 from keras_robust_prune.surgery.folding import folded
 from keras_robust_prune.surgery.groups import find_groups
@@ -105,9 +105,10 @@ def probes(
         writer.writerow(["file", "dtype", "copies", "uses", "values", *_FIELDS])
         for number, kernel in enumerate(grid):
             name = f"probe_{number:04d}.tflite"
-            (place / name).write_bytes(probe(kernel, dtype))
+            copies = copies_of(kernel, dtype)
+            (place / name).write_bytes(probe(kernel, dtype, copies))
             count = sum(use.kernel == kernel for use in uses)
-            writer.writerow([name, dtype, COPIES, count, "", *dataclasses.astuple(kernel)])
+            writer.writerow([name, dtype, copies, count, "", *dataclasses.astuple(kernel)])
         writer.writerow([WHOLE, dtype, 1, 1, num_values(graph), *[""] * len(_FIELDS)])
     (place / WHOLE).write_bytes(whole_file(graph, dtype))
     script = place / RUN

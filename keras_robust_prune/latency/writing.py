@@ -1,7 +1,8 @@
 """Probes: `.tflite` files of one kernel, several times over, put together without a converter.
 
 All copies read the same input and have weights of their own, so the time of the file over their number is that of one
-kernel, with the weights coming from memory as they do in a network.
+kernel, with the weights coming from memory as they do in a network. What a network writes goes into memory that is used
+again and stays in the caches: copies that write much are fewer.
 """
 
 from __future__ import annotations
@@ -13,14 +14,31 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.latency.kernels import CONVOLUTION, DENSE, DEPTHWISE, Kernel
 
-COPIES = 6
+COPIES = 6  # at most
+WRITTEN = 2**20  # bytes that all copies write, at most, where there is more than one
 DTYPES = ("float32", "int8")
 # Version of each operator in float32 and int8.
 _VERSIONS = {CONVOLUTION: (1, 3), DEPTHWISE: (1, 3), DENSE: (1, 4)}
 
 
-def probe(kernel: Kernel, dtype: str, copies: int = COPIES) -> bytes:
-    """A file of one kernel, `copies` times.
+def copies_of(kernel: Kernel, dtype: str) -> int:
+    """How many times a kernel stands in its probe.
+
+    Args:
+        kernel: the kernel.
+        dtype: `"float32"` or `"int8"`.
+
+    Example:
+        >>> small = Kernel("CONV_2D", 1, 1, 1, 7, 7, 192, 64)
+        >>> copies_of(small, "float32"), copies_of(small.of_widths(192, 2048), "float32")
+        (6, 2)
+    """
+    written = kernel.rows * kernel.columns * kernel.channels_out * (1 if dtype == "int8" else 4)
+    return min(max(WRITTEN // written, 1), COPIES)
+
+
+def probe(kernel: Kernel, dtype: str, copies: int) -> bytes:
+    """A file of one kernel, several times.
 
     Args:
         kernel: what it multiplies with; weights are random.

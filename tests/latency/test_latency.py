@@ -18,7 +18,7 @@ from keras_robust_prune.latency.kernels import Kernel, kernels_of
 from keras_robust_prune.latency.prediction import Latency, predict
 from keras_robust_prune.latency.table import LatencyTable
 from keras_robust_prune.latency.tiles import tile, widest_tile
-from keras_robust_prune.latency.writing import probe
+from keras_robust_prune.latency.writing import copies_of, probe
 from keras_robust_prune.surgery.groups import find_groups
 
 CONV = Kernel("CONV_2D", 3, 3, 2, 6, 6, 4, 8)
@@ -99,6 +99,36 @@ def test_probes_run_in_the_type_and_shape_they_are_named_after(kernel: Kernel, d
     found = [interpreter.get_tensor(detail["index"]) for detail in outputs]
     assert all((value >= 0).all() for value in found)  # ReLU
     assert not np.array_equal(*found)  # weights of their own
+
+
+@pytest.mark.parametrize(
+    ("width", "dtype", "copies"),
+    # 64 x 64 places write 16 KiB of float32 per channel, 4 KiB of int8; all copies together 1 MiB at most.
+    [(256, "float32", 1), (32, "float32", 2), (8, "float32", 6), (256, "int8", 1), (64, "int8", 4)],
+)
+def test_copies_that_write_much_are_fewer(width: int, dtype: str, copies: int) -> None:
+    assert copies_of(Kernel("CONV_2D", 1, 1, 1, 64, 64, 4, width), dtype) == copies
+
+
+def test_the_list_of_probes_says_how_many_copies_each_file_holds(tmp_path: Path) -> None:
+    layers = backends.tf_keras().layers
+    model = backends.tf_keras().Sequential(
+        [
+            layers.Input((64, 64, 4)),
+            layers.Conv2D(64, 1),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    files.probes(model, tmp_path / "probes", steps=4)
+    with open(tmp_path / "probes" / "probes.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["operator"] == "CONV_2D"]
+    held = [
+        len(backends.interpreter(tmp_path / "probes" / row["file"]).get_output_details())
+        for row in rows
+    ]
+    assert [int(row["channels_out"]) for row in rows] == [16, 32, 48, 64]
+    assert held == [int(row["copies"]) for row in rows] == [4, 2, 1, 1]
 
 
 def test_between_entries_it_goes_up_and_beyond_them_it_refuses() -> None:
