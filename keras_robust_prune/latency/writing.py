@@ -14,8 +14,8 @@ import numpy as np
 from keras_robust_prune import backends
 from keras_robust_prune.latency.kernels import CONVOLUTION, DENSE, DEPTHWISE, Kernel
 
-COPIES = 6  # at most
-WRITTEN = 2**20  # bytes that all copies write, at most, where there is more than one
+_MOST_COPIES = 6
+_MOST_WRITTEN = 2**20  # bytes of all copies, where there is more than one
 DTYPES = ("float32", "int8")
 # Version of each operator in float32 and int8.
 _VERSIONS = {CONVOLUTION: (1, 3), DEPTHWISE: (1, 3), DENSE: (1, 4)}
@@ -34,7 +34,7 @@ def copies_of(kernel: Kernel, dtype: str) -> int:
         (6, 2)
     """
     written = kernel.rows * kernel.columns * kernel.channels_out * (1 if dtype == "int8" else 4)
-    return min(max(WRITTEN // written, 1), COPIES)
+    return min(max(_MOST_WRITTEN // written, 1), _MOST_COPIES)
 
 
 def probe(kernel: Kernel, dtype: str, copies: int) -> bytes:
